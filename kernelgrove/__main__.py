@@ -1,0 +1,6 @@
+"""``python -m kernelgrove``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

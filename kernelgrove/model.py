@@ -1,0 +1,402 @@
+"""The words of KernelGrove as frozen types. Imports nothing of ours; see docs/design/001-layout.md.
+
+A *problem* is a reference ``Model``; a *search* grows a tree of *nodes* (ideas); an *implementation* is one
+program (``ModelNew``) for a node's idea; an *evaluation* is one measurement of one program on one device.
+Times are milliseconds, money is US dollars, ids are positive integers shown as ``s1 n2 i3 e4 t5``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """How an evaluation ended."""
+
+    OK = "ok"
+    COMPILE_ERROR = "compile_error"
+    RUNTIME_ERROR = "runtime_error"
+    WRONG_RESULT = "wrong_result"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    WORKER_DIED = "worker_died"
+    REJECTED = "rejected"
+
+
+#: Outcomes that the same program gives again on the same device, so that a search may reuse them.
+DETERMINISTIC = frozenset({Outcome.OK, Outcome.COMPILE_ERROR, Outcome.WRONG_RESULT, Outcome.RUNTIME_ERROR})
+
+
+class Stage(StrEnum):
+    """Where an evaluation ended, cheapest first."""
+
+    PARSE = "parse"
+    LOAD = "load"
+    COMPILE = "compile"
+    RUN = "run"
+    CHECK = "check"
+    TIME = "time"
+
+
+class Basis(StrEnum):
+    """Where a figure comes from. Figures of different bases are never compared or mixed."""
+
+    MEASURED = "measured"
+    PROJECTED = "projected"
+    IMPORTED = "imported"
+
+
+class SearchStatus(StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class StoppedBy(StrEnum):
+    STRATEGY = "strategy"
+    EVALUATIONS = "evaluations"
+    DOLLARS = "dollars"
+    TOKENS = "tokens"
+    TIME = "time"
+    PATIENCE = "patience"
+    USER = "user"
+    WAITING = "waiting"
+
+
+class JobKind(StrEnum):
+    IDEATE = "ideate"
+    IMPLEMENT = "implement"
+    REPAIR = "repair"
+    RATE = "rate"
+    EVALUATE = "evaluate"
+
+
+#: Kinds that a proposer answers (the rest is the evaluator's).
+PROPOSER_KINDS = (JobKind.IDEATE, JobKind.IMPLEMENT, JobKind.REPAIR, JobKind.RATE)
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+    DEAD = "dead"
+
+
+class CompletionState(StrEnum):
+    """``planned`` was free after a crash; ``sent`` may have been billed and is charged at its reservation."""
+
+    PLANNED = "planned"
+    SENT = "sent"
+    OK = "ok"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+    ABANDONED = "abandoned"
+
+
+class NodeState(StrEnum):
+    OPEN = "open"
+    PRUNED = "pruned"
+
+
+class Precision(StrEnum):
+    """What lower-precision arithmetic both sides may use (``default``: as PyTorch is installed)."""
+
+    DEFAULT = "default"
+    STRICT = "strict"
+    TF32 = "tf32"
+    ANY = "any"
+
+
+class Backend(StrEnum):
+    TRITON = "triton"
+    CUDA = "cuda"
+
+
+class Provenance(StrEnum):
+    """What a candidate launched: its own kernels, library operators, or both."""
+
+    CUSTOM = "custom"
+    MIXED = "mixed"
+    LIBRARY = "library"
+
+
+def digest(text: str) -> str:
+    """SHA-256 of *text* with normalised line ends, as 64 hex digits."""
+    return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
+
+
+# --------------------------------------------------------------------------------------------- problems
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem file as loaded. ``sizes`` maps a size name (``full``, ``small``) to module constants."""
+
+    name: str
+    source: str
+    path: str | None = None
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    precision: str | None = None
+    mode: str = "train"
+
+    @property
+    def digest(self) -> str:
+        return digest(self.source)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A problem at the sizes to evaluate: all that an evaluator needs, and all that a store keeps of it.
+
+    ``source`` is the problem's text at the size that is timed (or projected); ``check_source`` the text at the
+    size that is checked for correctness: the same on a GPU, a smaller one on ``cpu``.
+    """
+
+    name: str
+    digest: str
+    size: str
+    source: str
+    check_size: str
+    check_source: str
+    mode: str = "train"
+
+    @property
+    def key(self) -> str:
+        """``full`` where the size checked is the size timed, else ``full/small``."""
+        return self.size if self.size == self.check_size else f"{self.size}/{self.check_size}"
+
+
+# ------------------------------------------------------------------------------------- ideas and programs
+
+
+@dataclass(frozen=True)
+class Idea:
+    """One optimisation idea in words an engineer would use."""
+
+    text: str
+    rationale: str = ""
+    category: str = "other"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one proposer call cost. ``cost_usd`` is None where the price is unknown."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+# --------------------------------------------------------------------------------------------- evaluation
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device evaluations ran on. ``key`` groups evaluations that may be compared."""
+
+    name: str  # "cuda:0", "cpu"
+    gpu: str  # the target in specs.toml that figures are for: "H200"
+    key: str  # e.g. "NVIDIA H200" or "cpu->H100"
+    basis: Basis
+    software: Mapping[str, str] = field(default_factory=dict)  # torch, triton, driver, python, ...
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """One program to judge on one instance. ``timeout_s`` bounds each stage of the candidate."""
+
+    instance: Instance
+    code: str
+    backend: str = "triton"
+    precision: str = "default"
+    trials: int = 5
+    samples: int = 100
+    timeout_s: float = 60.0
+    timing: bool = True
+    tolerance: float | None = None  # None: the fp64-referenced rule; else KernelBench's allclose(atol=rtol)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluator found. No time, no speedup unless ``ok`` (and then only if timing was asked for)."""
+
+    outcome: Outcome
+    stage: Stage
+    message: str = ""
+    trials_passed: int = 0
+    trials_of: int = 0
+    max_error: float | None = None
+    basis: Basis = Basis.MEASURED
+    time_ms: float | None = None
+    time_stats: Mapping[str, float] | None = None  # mean std min max median n
+    baselines: Mapping[str, float | None] = field(default_factory=dict)  # eager, compile: ms
+    speedup: Mapping[str, float | None] = field(default_factory=dict)
+    provenance: str | None = None
+    advice: tuple[str, ...] = ()
+    wall_s: float = 0.0
+    detail: Mapping[str, Any] = field(default_factory=dict)  # JSON: kernels, counts, sandbox layers, ...
+
+
+# ------------------------------------------------------------------------------------------------ the tree
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    id: int
+    outcome: Outcome
+    stage: Stage
+    message: str
+    basis: Basis
+    time_ms: float | None
+    baselines: Mapping[str, float | None]
+    speedup: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class ImplementationView:
+    """One program of a node. ``evaluation`` is the search's own (first) one, None while it is not judged."""
+
+    id: int
+    node: int
+    address: str
+    repair_of: int | None
+    program: str  # the program's hash
+    duplicate_of: int | None  # an earlier implementation in this search with the same program
+    model: str
+    evaluation: EvaluationView | None
+
+    @property
+    def ok(self) -> bool:
+        return self.evaluation is not None and self.evaluation.outcome is Outcome.OK
+
+    @property
+    def time_ms(self) -> float | None:
+        return self.evaluation.time_ms if self.evaluation else None
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """One idea. ``address`` is its stable place in the tree (``r``, ``r.0``, ``r.0.2``): the same whatever the
+    order in which independent jobs finished, so that a recorded search replays to the same tree."""
+
+    id: int
+    parent: int | None
+    base: int | None  # the implementation it builds on
+    address: str
+    round: int
+    idea: Idea
+    state: NodeState
+    pruned_because: str | None
+    model: str
+    rating: float | None = None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as strategies see it: in flight (queued, leased), or over without a result (failed, dead)."""
+
+    id: int
+    kind: JobKind
+    state: JobState
+    node: int | None
+    implementation: int | None
+    key: str
+    payload: Mapping[str, Any]
+    reason: str | None = None
+
+    @property
+    def in_flight(self) -> bool:
+        return self.state in (JobState.QUEUED, JobState.LEASED)
+
+
+@dataclass(frozen=True)
+class TreeView:
+    """An immutable snapshot of one search. ``jobs`` holds every job of the search that is not ``evaluate`` or
+    that is unfinished; ``step`` counts the decisions recorded so far."""
+
+    search: int
+    seed: int
+    step: int
+    root: int
+    nodes: Mapping[int, NodeView]
+    implementations: Mapping[int, ImplementationView]
+    jobs: tuple[JobView, ...] = ()
+
+    def children(self, node: int) -> tuple[NodeView, ...]:
+        return tuple(n for n in self.nodes.values() if n.parent == node)
+
+    def implementations_of(self, node: int) -> tuple[ImplementationView, ...]:
+        return tuple(i for i in self.implementations.values() if i.node == node)
+
+    def in_flight(self, *kinds: JobKind) -> tuple[JobView, ...]:
+        return tuple(j for j in self.jobs if j.in_flight and (not kinds or j.kind in kinds))
+
+    def judged(self) -> Iterator[ImplementationView]:
+        return (i for i in self.implementations.values() if i.evaluation is not None)
+
+    def best(self, k: int) -> tuple[ImplementationView, ...]:
+        """The *k* fastest implementations that passed, fastest first; ties by address."""
+        passed = [i for i in self.implementations.values() if i.ok and i.time_ms is not None and i.duplicate_of is None]
+        return tuple(sorted(passed, key=lambda i: (i.time_ms, i.address))[:k])
+
+    def lineage(self, node: int) -> tuple[NodeView, ...]:
+        """From the root to *node*, both included."""
+        path: list[NodeView] = []
+        at: int | None = node
+        while at is not None:
+            path.append(self.nodes[at])
+            at = self.nodes[at].parent
+        return tuple(reversed(path))
+
+
+# ------------------------------------------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True)
+class Ideate:
+    """Ask for up to *count* ideas under *parent*, building on implementation *base* (None: the reference)."""
+
+    parent: int
+    base: int | None
+    count: int
+    round: int
+
+
+@dataclass(frozen=True)
+class Implement:
+    """Write one program for *node*; *variant* counts from 0 and tells its implementations apart."""
+
+    node: int
+    variant: int = 0
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Write a program from a failed one, for the same node."""
+
+    implementation: int
+
+
+@dataclass(frozen=True)
+class Rate:
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prune:
+    node: int
+    because: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    because: str
+
+
+Action = Ideate | Implement | Repair | Rate | Prune | Stop

@@ -1,0 +1,53 @@
+"""Strategies by name. A strategy is one file: a pure function of the tree (see ``ports.Strategy``).
+
+A strategy module holds a class with a ``name``, a constructor that takes its options by keyword, and ``OPTIONS``.
+To add one: write the file, name it in ``_STRATEGIES``; the contract suite then runs over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import UsageError
+from ..ports import Strategy
+from .branch import OPTIONS as _BRANCH
+from .branch import Branch
+from .options import Option, nearest, read
+from .zero_shot import OPTIONS as _ZERO_SHOT
+from .zero_shot import ZeroShot
+
+DEFAULT = "branch"
+
+_STRATEGIES: Mapping[str, type] = {"branch": Branch, "zero_shot": ZeroShot}
+
+#: What each strategy can be told, for help and for checking.
+OPTIONS: Mapping[str, tuple[Option, ...]] = {"branch": _BRANCH, "zero_shot": _ZERO_SHOT}
+
+
+def names() -> tuple[str, ...]:
+    return tuple(sorted(_STRATEGIES))
+
+
+def make(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
+    """The strategy *name* with *options* over its defaults (values as typed: ``"3,4,4,5"``, ``"5"``, or parsed).
+
+    Raises UsageError for an unknown strategy or option (naming the nearest) and for a value that will not do.
+    """
+    if name not in _STRATEGIES:
+        hint = nearest(name, names())
+        raise UsageError(
+            f"no strategy {name!r}{f': did you mean {hint!r}?' if hint else '.'}", f"There are: {', '.join(names())}"
+        )
+    strategy: Strategy = _STRATEGIES[name](**read(name, OPTIONS[name], options or {}))
+    return strategy
+
+
+def describe() -> str:
+    """Every strategy's options, one a line, for help."""
+    lines: list[str] = []
+    for name in names():
+        summary = (_STRATEGIES[name].__doc__ or "").strip().splitlines()[0]
+        lines.append(f"{name}: {summary}")
+        lines += [f"  {o.name}={o.shown}  {o.help}" for o in OPTIONS[name]]
+    return "\n".join(lines)

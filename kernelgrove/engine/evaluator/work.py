@@ -2,7 +2,7 @@
 
 All counts are for one call of ``forward`` at full size. ``flops`` is keyed by the unit that does them:
 ``fp32 fp64 fp16 bf16 int`` on the ordinary pipelines, ``special`` for exp, log, sqrt, sin and division,
-``dot:fp32 dot:tf32 dot:fp16 dot:bf16 dot:fp8`` for matrix products (2·M·N·K each).
+``dot:fp32 dot:tf32 dot:fp16 dot:bf16 dot:fp8 dot:int8`` for matrix products (2·M·N·K each).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Work:
 
     kind: str  # "triton" | "aten"
     name: str
-    programs: int  # grid size; 0 for aten
+    programs: int  # grid size; for aten 0, or the blocks of a kernel that gives each row one
     read_bytes: int  # unique bytes read: DRAM
     write_bytes: int  # unique bytes written: DRAM
     requested_bytes: int  # every load and store asked for: L2
@@ -27,6 +27,7 @@ class Work:
     num_warps: int = 4
     num_stages: int = 3
     note: str = ""
+    program_bytes: int = 0  # unique bytes that one program touches, 0 where unknown: tells re-reads from sharing
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

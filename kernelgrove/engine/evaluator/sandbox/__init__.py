@@ -1,0 +1,41 @@
+"""The worker sandbox: what an untrusted program runs in, layer by layer, and how it is found and killed.
+
+Standard library only. A nursery imports this package (and computes ``default_read_paths()``) once, is itself started
+with ``clean_environment()``, and each worker it forks calls ``enter`` first of all. Design and findings:
+``docs/design``, the evaluator.
+"""
+
+from .environment import clean_environment
+from .identity import PrivateUser, claim_user
+from .layers import REQUIRED, Layer, Policy, SandboxError, enter
+from .paths import default_read_paths
+from .probe import probe
+from .processes import (
+    become_subreaper,
+    descendants,
+    kill_tree,
+    oom_kills,
+    processes_of,
+    reap_orphans,
+    signal_name,
+)
+
+__all__ = [
+    "REQUIRED",
+    "Layer",
+    "Policy",
+    "PrivateUser",
+    "SandboxError",
+    "become_subreaper",
+    "claim_user",
+    "clean_environment",
+    "default_read_paths",
+    "descendants",
+    "enter",
+    "kill_tree",
+    "oom_kills",
+    "probe",
+    "processes_of",
+    "reap_orphans",
+    "signal_name",
+]

@@ -1,0 +1,61 @@
+"""How long until a worker is ready for a candidate, and what the sandbox adds to that.
+
+    python -m benchmarks.worker_ready [--device cpu|cuda:0] [--runs 20]
+
+*forked* is from asking the nursery until the worker reports from inside its sandbox; *ready* also maps the shared
+memory, loads a one-line candidate and constructs it on the device (on a GPU that includes CUDA's initialisation).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+
+from kernelgrove.engine.evaluator.arena import CpuArena, CudaArena
+from kernelgrove.engine.evaluator.protocol import Reply
+from kernelgrove.engine.evaluator.structure import pack
+
+CANDIDATE = b"class ModelNew:\n    def __call__(self):\n        return 0\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--runs", type=int, default=20)
+    options = parser.parse_args()
+    if options.device == "cpu":
+        from kernelgrove.engine.evaluator.cpu_bench import CpuBench
+        from kernelgrove.engine.gpus.specs import find
+
+        bench = CpuBench(find("H100").facts(), 1, False)
+    else:
+        from kernelgrove.engine.evaluator.cuda_bench import CudaBench
+
+        bench = CudaBench(options.device, {}, 1, False)
+    empty = pack([], lambda _: False, [])
+    forked, ready = [], []
+    try:
+        started = time.perf_counter()
+        bench.fork("default").close()
+        print(f"first worker, nursery's start included: {time.perf_counter() - started:.2f} s")
+        for _ in range(options.runs):
+            arena = CpuArena.create(4096) if options.device == "cpu" else CudaArena.create(4096, bench.index)
+            started = time.perf_counter()
+            with bench.fork("default") as worker:
+                forked.append(1e3 * (time.perf_counter() - started))
+                fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
+                worker.ask("load", Reply.LOADED, 60.0, fields, [CANDIDATE, empty, arena.fd])
+                ready.append(1e3 * (time.perf_counter() - started))
+            arena.close()
+    finally:
+        bench.close()
+    for name, samples in (("forked", forked), ("ready", ready)):
+        samples.sort()
+        figures = {"median": statistics.median(samples), "min": samples[0], "max": samples[-1]}
+        print(name, json.dumps({key: round(value, 1) for key, value in figures.items()}), "ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""``ls``, ``show``, ``tree`` and ``best``: what a grove holds. These never write and import no torch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import options
+
+_Search = Annotated[
+    str | None, typer.Argument(metavar="S", help="A search, such as s1 (the latest when left out).")
+]
+
+
+def ls(db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
+    """List the searches of a grove."""
+    from ..storage import documents, open_store
+
+    with options.output(json) as out, open_store(db) as store:
+        rows = documents.list_document(store)
+        if json:
+            out.emit(rows)
+            return
+        from ..render import console, search_table
+
+        console().print(search_table(rows))
+
+
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="s1, n2, i3 or e4.")],
+    db: options.Db = options.DEFAULT_DB,
+    json: options.Json = False,
+) -> None:
+    """Show one search, idea, implementation (with its code) or evaluation."""
+    from ..storage import documents, open_store
+
+    with options.output(json) as out, open_store(db) as store:
+        document = documents.show_document(store, id)
+        if json:
+            out.emit(document)
+            return
+        from ..render import print_document
+
+        print_document(document)
+
+
+def tree(search: _Search = None, db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
+    """Draw the tree of a search: ideas, what came of each, and the best time at each."""
+    from ..storage import documents, ids, open_store
+
+    with options.output(json) as out, open_store(db) as store:
+        number = store.latest_search() if search is None else ids.parse_as("s", search)
+        document = documents.tree_document(store, number)
+        if json:
+            out.emit(document)
+            return
+        from ..render import console, idea_tree
+
+        to = console()
+        to.print(idea_tree(document, width=max(40, to.width - 50)))
+
+
+def best(
+    search: _Search = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Write the code there.")] = None,
+    db: options.Db = options.DEFAULT_DB,
+    json: options.Json = False,
+) -> None:
+    """Show the best implementation of a search, or write it to a file.
+
+    Exit code 1 when nothing has passed.
+    """
+    from ..storage import documents, ids, open_store
+
+    with options.output(json) as out, open_store(db) as store:
+        number = store.latest_search() if search is None else ids.parse_as("s", search)
+        found = documents.best(store, number)
+        if found is None:
+            if json:
+                out.emit(None)
+            print(f"s{number}: no implementation has passed yet.", file=sys.stderr)
+            raise typer.Exit(1)
+        if output is not None:
+            _write(output, found["code"])
+        if json:
+            out.emit(found)
+            return
+        from ..render import print_best
+
+        print_best(found, number, output)
+
+
+def _write(path: str, code: str) -> None:
+    try:
+        Path(path).write_text(code, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", "Name another file with -o.") from None

@@ -1,0 +1,250 @@
+"""Is an output right? Runs in the judge, on the judge's own copies.
+
+The rule (docs/evaluation.md): the error of an element is its distance from an fp64 reference relative to the
+largest magnitude in its row (its last dimension; the whole tensor where a row is all zeros or has under 32
+elements). The tolerance is ``min(max(4 * own, floor), 16 * floor)``: *own* is the error of PyTorch itself at the
+precision that both sides are allowed, ``floor = 2 * eps(dtype) + eps(fp32) * sqrt(K)`` with K the longest reduction
+that the reference performs, plus four unit roundoffs of TF32 or bf16 where the policy allows that arithmetic. An
+element is never asked to be nearer than twice PyTorch's own absolute error in its row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .arena import Spec
+
+_EPS_FP32 = torch.finfo(torch.float32).eps
+_MIN_ROW = 32
+_CHUNK = 1 << 25  # elements compared at once: bounds the fp64 temporaries at 256 MiB each
+#: Four times the unit roundoff of the lowest arithmetic that a policy allows (TF32 keeps 10 bits of mantissa, bf16 7):
+#: both operands of a product are rounded, and the worst of many elements lies about three deviations out.
+ROUNDOFF = {"none": 0.0, "tf32": 2.0**-9, "bf16": 2.0**-6}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One leaf of the reference's output. *exact* is fp64 (or the dtype itself for integers and booleans, or where
+    fp64 was not possible); *own_rows* is PyTorch's own absolute error a row."""
+
+    path: str
+    spec: Spec | None  # None: not a tensor, and *value* must match
+    value: Any = None
+    exact: torch.Tensor | None = None
+    own_rows: torch.Tensor | None = None
+    tolerance: float = 0.0
+    random: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``message`` is empty where the leaf is right; ``error`` is relative as above, None where it has no meaning."""
+
+    error: float | None
+    message: str = ""
+
+
+def floor(dtype: torch.dtype, longest_reduction: int, arithmetic: str = "none") -> float:
+    """The smallest tolerance that honest kernels of *dtype* can be held to."""
+    return float(2 * torch.finfo(dtype).eps + _EPS_FP32 * math.sqrt(max(longest_reduction, 1)) + ROUNDOFF[arithmetic])
+
+
+def tolerance(own: float, lowest: float) -> float:
+    return min(max(4 * own, lowest), 16 * lowest)
+
+
+def expect(path: str, own: Any, exact: Any, longest_reduction: int, arithmetic: str, random: bool) -> Expected:
+    """Build what to expect of one leaf from PyTorch's *own* result and the fp64 one (None: not possible)."""
+    if not isinstance(own, torch.Tensor):
+        return Expected(path, None, value=own, random=random)
+    spec = Spec.of(own)
+    if not own.dtype.is_floating_point:
+        if own.dtype.is_complex:
+            parts = torch.view_as_real(own.resolve_conj())
+            return Expected(path, spec, exact=parts.double(), tolerance=16 * floor(parts.dtype, longest_reduction))
+        return Expected(path, spec, exact=own.clone(), random=random)
+    lowest = floor(own.dtype, longest_reduction, arithmetic)
+    if exact is None or random:
+        note = "" if random else "compared to PyTorch's own result: an fp64 reference was not possible"
+        return Expected(path, spec, exact=own.clone(), tolerance=4 * lowest, random=random, note=note)
+    exact = exact.to(torch.float64)
+    rows_own, rows_exact = _rows(own), _rows(exact)
+    own_rows = torch.zeros(rows_own.shape[0], dtype=torch.float64, device=own.device)
+    worst = 0.0
+    largest = float(exact.abs().max()) if exact.numel() else 0.0
+    for start, stop in _chunks(rows_own):
+        wanted = rows_exact[start:stop]
+        distance = (rows_own[start:stop].double() - wanted).abs().nan_to_num(0.0)
+        own_rows[start:stop] = distance.amax(dim=1)
+        worst = max(worst, float((distance.amax(dim=1) / _scale(wanted, largest)).max()))
+    return Expected(path, spec, exact=exact, own_rows=own_rows, tolerance=tolerance(worst, lowest))
+
+
+def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None) -> Verdict:
+    """Compare a leaf of the right shape and dtype. *allclose* asks for KernelBench's rule at that tolerance."""
+    wanted = expected.exact
+    assert wanted is not None
+    if got.dtype.is_complex:
+        got = torch.view_as_real(got.resolve_conj())
+    name = f"output{expected.path}"
+    if got.numel() == 0:
+        return Verdict(0.0)
+    if expected.random:
+        return _compare_distribution(got, wanted, name)
+    if not got.dtype.is_floating_point:
+        different = got != wanted
+        count = int(different.sum())
+        if not count:
+            return Verdict(0.0)
+        at = tuple(different.nonzero()[0].tolist())
+        message = f"{name}{_at(at)} is {got[at].item()}, expected {wanted[at].item()}; "
+        return Verdict(None, message + f"{count} of {got.numel()} elements differ")
+    rows, exact = _rows(got), _rows(wanted)
+    largest = float(wanted.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    worst, worst_at, bad = -1.0, 0, 0
+    columns = rows.shape[1]
+    for start, stop in _chunks(rows):
+        mine, theirs = rows[start:stop].double(), exact[start:stop].double()
+        distance = (mine - theirs).abs()
+        same = (mine == theirs) | (mine.isnan() & theirs.isnan())
+        scale = _scale(theirs, largest)
+        if allclose is not None:
+            allowed = allclose + allclose * theirs.abs()
+        else:
+            allowed = (expected.tolerance * scale)[:, None]
+            if expected.own_rows is not None:
+                allowed = torch.maximum(allowed, 2 * expected.own_rows[start:stop, None])
+        relative = (distance / scale[:, None]).masked_fill(same, 0.0).nan_to_num(math.inf, math.inf)
+        wrong = ~((distance <= allowed) | same)
+        bad += int(wrong.sum())
+        # The element shown is the worst among those that are wrong, if any are.
+        ranked = torch.where(wrong, relative + 1e6, relative) if bad else relative
+        value, index = ranked.flatten().max(dim=0)
+        if float(value) > worst:
+            worst, worst_at = float(value), start * columns + int(index)
+    at = _unravel(worst_at, tuple(got.shape))
+    error = worst - 1e6 if worst >= 1e6 and math.isfinite(worst) else worst
+    if not bad:
+        return Verdict(error)
+    shown_got, shown_wanted = float(got[at]), float(wanted[at])
+    rule = (
+        f"allclose at {allclose:g}"
+        if allclose is not None
+        else f"tolerance {expected.tolerance:.1e} of the row's maximum"
+    )
+    if math.isnan(shown_got) and not math.isnan(shown_wanted):
+        detail = "NaN"
+    else:
+        detail = f"{shown_got:.7g}"
+    far = f"error {error:.1e}; " if math.isfinite(error) else ""
+    message = f"{name}{_at(at)} is {detail}, expected {shown_wanted:.7g} ({far}{rule}); "
+    message += f"{bad} of {got.numel()} elements differ, {_where(rows, exact, expected, largest, allclose)}"
+    return Verdict(error if math.isfinite(error) else None, message)
+
+
+def _compare_distribution(got: torch.Tensor, wanted: torch.Tensor, name: str) -> Verdict:
+    """A random operator cannot be compared by element: mean, spread and share of zeros must agree (6 sigma)."""
+    mine, theirs = got.double(), wanted.double()
+    if not bool(mine.isfinite().all()):
+        return Verdict(None, f"{name} has NaN or infinity where the reference has none")
+    count = mine.numel()
+    spread = float(theirs.std()) if count > 1 else 0.0
+    sigma = 6 * spread * math.sqrt(2 / count) + 1e-6 * float(theirs.abs().max())
+    pairs = [
+        ("mean", float(mine.mean()), float(theirs.mean()), sigma),
+        ("standard deviation", float(mine.std()) if count > 1 else 0.0, spread, max(2 * sigma, 0.05 * spread)),
+        (
+            "share of zeros",
+            float((mine == 0).double().mean()),
+            float((theirs == 0).double().mean()),
+            6 * math.sqrt(0.5 / count),
+        ),
+    ]
+    for what, ours, reference, limit in pairs:
+        if abs(ours - reference) > limit:
+            text = f"{name}: the reference is random, and the {what} is {ours:.6g} where it has {reference:.6g}"
+            return Verdict(None, text)
+    return Verdict(None)
+
+
+def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expected]) -> str:
+    """Why outputs of the wrong form were not copied: number, then path, shape and dtype of the first that differs."""
+    if count != len(expected):
+        return f"forward returned {count} output{'s' if count != 1 else ''}, expected {len(expected)}"
+    for (path, shape, dtype, value), want in zip(leaves, expected, strict=False):
+        name = f"output{want.path}"
+        if path != want.path:
+            return f"forward returned output{path} where {name} was expected"
+        if want.spec is None:
+            if shape is not None or value != repr(want.value):
+                return f"{name} is {value if shape is None else 'a tensor'}, expected {want.value!r}"
+            continue
+        if shape is None:
+            return f"{name} is a {dtype}, expected a tensor of shape {tuple(want.spec.shape)}"
+        if tuple(shape) != want.spec.shape:
+            return f"{name} has shape {tuple(shape)}, expected shape {want.spec.shape}"
+        if dtype != want.spec.dtype:
+            return f"{name} has dtype {dtype}, expected {want.spec.dtype}"
+    return "the output has another form than the reference's"
+
+
+# ------------------------------------------------------------------------------------------------- rows
+
+
+def _rows(tensor: torch.Tensor) -> torch.Tensor:
+    """As a matrix of rows along the last dimension; one row where that has under 32 elements."""
+    if tensor.dim() >= 2 and tensor.shape[-1] >= _MIN_ROW:
+        return tensor.reshape(-1, tensor.shape[-1])
+    return tensor.reshape(1, -1)
+
+
+def _scale(rows: torch.Tensor, largest: float) -> torch.Tensor:
+    """What each row's errors are relative to: its largest magnitude, or the tensor's where it is all zeros."""
+    scale = rows.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=1)
+    return torch.where(scale > 0, scale, scale.new_full((), largest)).clamp_min(1e-30)
+
+
+def _chunks(rows: torch.Tensor) -> list[tuple[int, int]]:
+    step = max(1, _CHUNK // max(rows.shape[1], 1))
+    return [(start, min(start + step, rows.shape[0])) for start in range(0, rows.shape[0], step)]
+
+
+def _unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    index = []
+    for size in reversed(shape):
+        index.append(flat % size)
+        flat //= size
+    return tuple(reversed(index))
+
+
+def _at(index: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, index))}]" if index else ""
+
+
+def _where(rows: torch.Tensor, exact: torch.Tensor, expected: Expected, largest: float, allclose: float | None) -> str:
+    """Which rows and columns are wrong, as a hint: a tail, one row, everywhere."""
+    if rows.numel() > 1 << 24:
+        return "in a large output"
+    mine, theirs = rows.double(), exact.double()
+    limit = expected.tolerance * _scale(theirs, largest)[:, None]
+    if expected.own_rows is not None:
+        limit = torch.maximum(limit, 2 * expected.own_rows[:, None])
+    if allclose is not None:
+        limit = allclose + allclose * theirs.abs()
+    wrong = ~(((mine - theirs).abs() <= limit) | (mine == theirs))
+    in_rows, in_columns = wrong.any(dim=1).nonzero().flatten(), wrong.any(dim=0).nonzero().flatten()
+    if not len(in_rows):
+        return "spread out"
+    return f"in {_span(in_rows, rows.shape[0], 'row')} and {_span(in_columns, rows.shape[1], 'column')}"
+
+
+def _span(found: torch.Tensor, size: int, what: str) -> str:
+    if len(found) == size:
+        return f"all {size} {what}s"
+    first, last = int(found[0]), int(found[-1])
+    return f"{what} {first} of {size}" if first == last else f"{what}s {first} to {last} of {size}"

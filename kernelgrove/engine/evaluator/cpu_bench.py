@@ -1,0 +1,170 @@
+"""Judging without a GPU: correctness in Triton's interpreter at a small size, speed projected at full size."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+import triton
+
+from kernelgrove.model import Basis, EvaluationRequest, Instance
+from kernelgrove.problems.reference import Reference
+
+from . import sandbox
+from .arena import Arena, CpuArena, Spec
+from .judging import Figures, Sitting
+from .locks import Turns
+from .projection.aten import reference_works
+from .projection.model import Projection, compulsory_bytes, project
+from .protocol import Reply
+from .structure import flatten, pack
+from .work import Compiled, Work
+from .workers import Nursery, Worker, WorkerFailed, WorkerTimeout
+
+_COMPILE_LIMIT_S = 60.0
+_COUNT_LIMIT_S = 60.0
+
+
+class FullSize:
+    """A problem at full size on the meta device: what dry launches need, and what eager PyTorch is projected at."""
+
+    def __init__(self, instance: Instance, precision: str, facts: Mapping[str, Any]) -> None:
+        reference = Reference(instance.source, instance.name, instance.mode)
+        model = reference.make(0, "meta")
+        inputs = reference.inputs(0, "meta")
+        init_tensors: list[torch.Tensor] = []
+        self.init_packed = pack(reference.init_inputs(), _is_tensor, init_tensors)
+        self.init = [_spec(tensor) for tensor in init_tensors]
+        tensors: list[torch.Tensor] = []
+        self.inputs_packed = pack(inputs, _is_tensor, tensors)
+        self.inputs = [_spec(tensor) for tensor in tensors]
+        outputs: list[Any] = []
+        works = reference_works(lambda: outputs.append(_no_grad(model, inputs)), precision)
+        produced = [leaf for _, leaf in flatten(outputs[0]) if _is_tensor(leaf)]
+        parameters = list(model.parameters())
+        self.compulsory = compulsory_bytes(tensors, produced, parameters)
+        self.eager: Projection = project(works, None, facts, self.compulsory)
+
+
+class CpuBench:
+    basis = Basis.PROJECTED
+    device = "cpu"
+
+    def __init__(self, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool) -> None:
+        self.facts = facts
+        self.turns = Turns()
+        torch.set_num_threads(1)
+        available = _available_memory()
+        policy = sandbox.Policy(
+            read=sandbox.default_read_paths(),
+            scratch="",
+            gpu=False,
+            uid=65534 if os.geteuid() == 0 else None,
+            memory_bytes=max(1 << 30, min(4 << 30, available // (parallel + 1))),
+            cpu_s=1800,
+            file_bytes=1 << 30,
+            open_files=1024,
+            allow_unsafe=allow_unsafe,
+        )
+        environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.interpreting = Nursery("interpret", policy, environment)
+        self.compiling = Nursery("compile", policy, environment)
+        self._full: dict[tuple[str, str], FullSize | str] = {}
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(2 * parallel, thread_name_prefix="dry")
+
+    def fork(self, precision: str) -> Worker:
+        return self.interpreting.fork("cpu", self.facts, precision)
+
+    def arena(self, size: int) -> Arena:
+        return CpuArena.create(size)
+
+    def figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
+        """Compile for the target and count at full size, both without running the kernel; then project.
+
+        Raises WorkerFailed with the compiler's own message where the candidate does not compile for the target.
+        """
+        full = self._full_size(request)
+        if isinstance(full, str):
+            return Figures(None, {"eager": None, "compile": None}, note=full)
+        sitting.doing = f"compiling for {self.facts.get('name', 'the target')}"
+        compiling = self._pool.submit(self._compile, full, request)
+        try:
+            works: list[Work] | str = self._count(full, request)
+        finally:
+            compiled = compiling.result()
+        baselines: dict[str, float | None] = {"eager": full.eager.time_ms, "compile": None}
+        detail: dict[str, Any] = {"compiled": [item.to_json() for item in compiled][:16]}
+        if isinstance(works, str):
+            return Figures(None, baselines, detail=detail, note=works)
+        projection = project(works, compiled, self.facts, full.compulsory)
+        detail["projection"] = projection.to_json()
+        detail["eager"] = full.eager.to_json()
+        return Figures(projection.time_ms, baselines, detail=detail)
+
+    def software(self) -> dict[str, str]:
+        return {"torch": torch.__version__, "triton": triton.__version__, "python": platform.python_version()}
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.interpreting.close()
+        self.compiling.close()
+
+    def _full_size(self, request: EvaluationRequest) -> FullSize | str:
+        """The problem at full size, or why there is no projection. Made once a problem."""
+        key = (f"{request.instance.digest}:{request.instance.key}", request.precision)
+        with self._lock:
+            if key not in self._full:
+                try:
+                    self._full[key] = FullSize(request.instance, request.precision, self.facts)
+                except Exception as error:  # whatever the reference does on meta tensors, it is no candidate's fault
+                    text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+                    self._full[key] = f"no projection: the reference does not run on the meta device ({text})"
+            return self._full[key]
+
+    def _compile(self, full: FullSize, request: EvaluationRequest) -> list[Compiled]:
+        with self.compiling.fork("meta", self.facts, request.precision) as worker:
+            reply = worker.ask("compile", Reply.COMPILED, _COMPILE_LIMIT_S, *self._dry(full, request))
+        return [Compiled.from_json(item) for item in reply["compiled"]]
+
+    def _count(self, full: FullSize, request: EvaluationRequest) -> list[Work] | str:
+        """Counts, or in words why they cannot be had: a correct kernel is not failed for that."""
+        try:
+            with self.interpreting.fork("meta", self.facts, request.precision) as worker:
+                reply = worker.ask("count", Reply.COUNTED, _COUNT_LIMIT_S, *self._dry(full, request))
+        except WorkerFailed as failed:
+            return f"no projection: {failed.message}"
+        except WorkerTimeout as late:
+            return f"no projection: counting at full size gave {late}"
+        return [Work.from_json(item) for item in reply["works"]]
+
+    def _dry(self, full: FullSize, request: EvaluationRequest) -> tuple[dict[str, Any], list[bytes | int]]:
+        fields = {"init": full.init, "inputs": full.inputs, "seed": 0, "mode": request.instance.mode}
+        return fields, [request.code.encode(), full.init_packed, full.inputs_packed]
+
+
+def _no_grad(model: Any, inputs: list[Any]) -> Any:
+    with torch.no_grad():
+        return model(*inputs)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _spec(tensor: torch.Tensor) -> list[Any]:
+    spec = Spec.of(tensor)
+    return [list(spec.shape), list(spec.strides), spec.dtype]
+
+
+def _available_memory() -> int:
+    with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 8 << 30

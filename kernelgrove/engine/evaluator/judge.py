@@ -1,0 +1,134 @@
+"""The trusted process that decides, one a device. It holds the reference and the secret seeds; it never runs a
+candidate's code and never sees an API key.
+
+``python -m kernelgrove.engine.evaluator.judge FD`` serves one pool over the socket with that number: JSON
+documents in, JSON documents out, several at once. It ends when the socket closes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+from kernelgrove.errors import KernelGroveError
+from kernelgrove.model import Basis, Device, EvaluationRequest, Instance, Problem
+
+from .protocol import PeerGone, receive_stream, send_stream
+
+
+class Judge:
+    def __init__(self, device: str, target: str, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool) -> None:
+        from .references import References
+
+        self.target = target
+        self.bench: Any
+        if device == "cpu":
+            from .cpu_bench import CpuBench
+
+            self.bench = CpuBench(facts, parallel, allow_unsafe)
+            budget = 512 << 20
+        else:
+            import torch
+
+            from .cuda_bench import CudaBench
+
+            self.bench = CudaBench(device, facts, parallel, allow_unsafe)
+            budget = torch.cuda.get_device_properties(device).total_memory // 8
+        self.references = References(device, budget)
+
+    def device(self) -> Device:
+        software = self.bench.software()
+        if self.bench.basis is Basis.MEASURED:
+            name = str(self.bench.properties.name)
+            return Device(self.bench.device, self.target, name, Basis.MEASURED, software)
+        return Device("cpu", self.target, f"cpu->{self.target}", Basis.PROJECTED, software)
+
+    def prepare(self, problem: Problem, size: str | None) -> Instance:
+        """The instance to judge on: as given on a GPU; also a smaller one, for checking, on the CPU."""
+        from kernelgrove.problems.problem import sized_source
+        from kernelgrove.problems.reference import Reference, validate
+        from kernelgrove.problems.scale import shrink
+
+        full = size or ("full" if "full" in problem.sizes else "given")
+        source = sized_source(problem, None if full == "given" else full)
+        check, check_source = full, source
+        if self.bench.device == "cpu":
+            if "small" in problem.sizes:
+                check, check_source = "small", sized_source(problem, "small")
+            else:
+                check, check_source = shrink(problem)
+        instance = Instance(problem.name, problem.digest, full, source, check, check_source, problem.mode)
+        validate(Reference(check_source, problem.name, problem.mode), self.bench.device)
+        return instance
+
+    def evaluate(self, request: EvaluationRequest) -> dict[str, Any]:
+        from .judging import judge
+
+        found = judge(self.bench, lambda: self.references.get(request.instance, request.precision), request)
+        return asdict(found)
+
+    def close(self) -> None:
+        self.bench.close()
+
+
+def serve(fd: int) -> None:
+    """Answer one pool until it hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sock = socket.socket(fileno=fd)
+    sending = threading.Lock()
+    opening = receive_stream(sock)
+    judge: Judge | None = None
+
+    def reply(number: int, work: Any) -> None:
+        try:
+            answer = {"id": number, "ok": work()}
+        except KernelGroveError as error:
+            answer = {"id": number, "error": type(error).__name__, "cause": error.cause, "cure": error.cure}
+        except Exception as error:
+            trace = traceback.format_exc(limit=-6)
+            cause = f"the judge failed on {type(error).__name__}: {error}"
+            answer = {"id": number, "error": "EvaluatorError", "cause": cause, "cure": "", "trace": trace}
+        with sending:
+            send_stream(sock, answer)
+
+    def open_device() -> dict[str, Any]:
+        nonlocal judge
+        judge = Judge(
+            opening["device"], opening["target"], opening["facts"], opening["parallel"], opening["allow_unsafe"]
+        )
+        return asdict(judge.device())
+
+    reply(0, open_device)
+    threads = ThreadPoolExecutor(opening["parallel"] + 1, thread_name_prefix="judge")
+    try:
+        while judge is not None:
+            message = receive_stream(sock)
+            threads.submit(reply, message["id"], _work(judge, message))
+    except PeerGone:
+        pass
+    finally:
+        if judge is not None:
+            judge.close()
+        os._exit(0)  # threads may still be waiting for workers, which are gone now
+
+
+def _work(judge: Judge, message: Mapping[str, Any]) -> Any:
+    if message["op"] == "prepare":
+        problem = Problem(**message["problem"])
+        return lambda: asdict(judge.prepare(problem, message["size"]))
+    if message["op"] == "evaluate":
+        fields = dict(message["request"])
+        request = EvaluationRequest(**{**fields, "instance": Instance(**fields["instance"])})
+        return lambda: judge.evaluate(request)
+    raise ValueError(f"the judge knows no operation {message['op']!r}")
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

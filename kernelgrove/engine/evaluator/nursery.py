@@ -1,0 +1,140 @@
+"""The process that has torch and triton imported and forks a worker a candidate. It never touches CUDA itself.
+
+Started by the judge with an empty environment and an explicit ``sys.path``. It lives as long as its socket: the
+judge's end closing, for whatever reason, kills every worker and ends it. It is a subreaper, so that a daemon that a
+candidate leaves behind comes back to it and is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from . import sandbox, worker
+from .protocol import PeerGone, receive_with_fds, send_with_fds
+
+
+def main(fd: int, mode: str) -> None:
+    """Import what workers need, say ``ready``, then fork and reap until the judge hangs up."""
+    sock = socket.socket(fileno=fd)
+    if mode == "interpret":
+        from .interpreter import counting, devices, watching  # noqa: F401 - imported once, for every worker
+        from .interpreter.install import install
+        from .projection import aten  # noqa: F401
+
+        install()
+    elif mode == "compile":
+        from .interpreter import devices  # noqa: F401
+        from .projection import compiling  # noqa: F401
+    _import_ahead(mode)
+    Nursery(sock).run()
+
+
+def _import_ahead(mode: str) -> None:
+    """What torch and triton import at first use would cost every worker again, or fail in its sandbox."""
+    import torch
+    import torch._dynamo
+    import triton.compiler
+    import triton.language
+    import triton.runtime.autotuner
+    import triton.testing
+
+    torch.set_num_threads(1)
+    if mode != "interpret":
+        import triton.backends.nvidia.compiler
+        import triton.backends.nvidia.driver  # noqa: F401
+
+
+class Nursery:
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.workers: dict[int, int | None] = {}  # pid -> private uid, if it has one
+
+    def run(self) -> None:
+        sandbox.become_subreaper()
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        send_with_fds(self.sock, {"event": "ready", "pid": os.getpid()})
+        try:
+            while True:
+                ready, _, _ = select.select([self.sock, reader], [], [], 5.0 if self.workers else None)
+                if reader in ready:
+                    os.read(reader, 4096)
+                self._reap()
+                if self.sock in ready:
+                    message, fds = receive_with_fds(self.sock)
+                    self._obey(message, fds, keep=(reader, writer))
+        except PeerGone:
+            for pid, uid in list(self.workers.items()):
+                sandbox.kill_tree(pid, uid)
+            sandbox.reap_orphans(set())
+            os._exit(0)
+
+    def _obey(self, message: dict[str, Any], fds: list[int], keep: tuple[int, int]) -> None:
+        if message["op"] == "fork":
+            self._fork(message, fds[0], keep)
+        elif message["op"] == "kill" and message["pid"] in self.workers:
+            sandbox.kill_tree(message["pid"], self.workers[message["pid"]])
+            self._reap()
+
+    def _fork(self, message: dict[str, Any], fd: int, pipe: tuple[int, int]) -> None:
+        policy = sandbox.Policy(**{**message["policy"], "read": tuple(message["policy"]["read"])})
+        assignment = worker.Assignment(
+            message["mode"], message["device"], policy, message["facts"], message["precision"]
+        )
+        pid = os.fork()
+        if pid == 0:
+            status = 70
+            try:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                for other in (*pipe, self.sock.fileno()):
+                    os.close(other)
+                worker.serve(socket.socket(fileno=fd), assignment)
+                status = 0
+            except BaseException as error:
+                os.write(2, f"worker: {type(error).__name__}: {error}\n".encode()[:2000])
+            finally:
+                os._exit(status)
+        os.close(fd)
+        self.workers[pid] = policy.uid
+        send_with_fds(self.sock, {"event": "forked", "id": message["id"], "pid": pid})
+
+    def _reap(self) -> None:
+        """Report workers that ended; kill what they left behind."""
+        ended = False
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                break
+            if found is None:
+                break
+            pid = found.si_pid
+            if pid in self.workers:  # what is below it is looked for while its number is still its own
+                sandbox.kill_tree(pid, self.workers[pid])
+            _, status = os.waitpid(pid, 0)
+            if pid in self.workers:
+                del self.workers[pid]
+                ended = True
+                event = {"event": "exited", "pid": pid, "status": status, "words": sandbox.signal_name(status)}
+                send_with_fds(self.sock, event)
+        if ended:
+            sandbox.reap_orphans(set(self.workers))
+
+
+def command(mode: str, fd: int, paths: list[str]) -> list[str]:
+    """The command line that starts a nursery: isolated (``-I``), with *paths* as its ``sys.path``."""
+    program = f"import sys; sys.path[:] = {json.dumps(paths)}; "
+    program += f"from kernelgrove.engine.evaluator.nursery import main; main({fd}, {mode!r})"
+    return [sys.executable, "-I", "-c", program]

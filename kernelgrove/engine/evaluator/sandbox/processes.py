@@ -1,0 +1,270 @@
+"""Finding and killing all that a worker started, however it tried to hide.
+
+``killpg`` misses what called ``setsid``, and what was forked twice no longer has a parent. So the process that owns
+workers becomes a *subreaper* (orphans become its children, not init's), and a tree is found by walking parents.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from . import syscalls
+
+#: A process in one of these states runs no more code: stopped, traced, zombie, dead.
+_HALTED = frozenset("TtZXx")
+_DEAD = frozenset("ZXx")
+_PAUSE_S = 0.001
+#: Stopping is given up after this long (a stopped process can be woken by one that is not), and killing begins.
+_STOP_S = 0.25
+
+#: Held while this module has a child of its own, which ``reap_orphans`` in another thread must not take.
+_OWN_CHILDREN = threading.Lock()
+
+_CHILDREN_FILES = Path(f"/proc/self/task/{os.getpid()}/children").exists()
+
+
+def become_subreaper() -> None:
+    """Orphans of this process's descendants become its children from now on, for all of its threads."""
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+
+
+class _Stat:
+    """State, parent and start time (clock ticks since boot) of one process."""
+
+    __slots__ = ("parent", "start", "state")
+
+    def __init__(self, text: str) -> None:
+        fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
+        self.state, self.parent, self.start = fields[0], int(fields[1]), int(fields[19])
+        if self.state == "Z" and int(fields[17]) > 1:
+            self.state = "R"  # only its first thread has ended: the others run on
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return _Stat(file.read())
+    except (OSError, ValueError):  # gone
+        return None
+
+
+def _all() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _listed_children(pid: int) -> set[int]:
+    found: set[int] = set()
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                found.update(map(int, file.read().split()))
+    except OSError:  # gone, or a thread of it
+        pass
+    return found
+
+
+def _lookup() -> Callable[[int], set[int]]:
+    """A function from a process to its children: the kernel's own list, or, where it is built without
+    CONFIG_PROC_CHILDREN, a table of every process's parent as they are now."""
+    if _CHILDREN_FILES:
+        return _listed_children
+    table: dict[int, set[int]] = {}
+    for child in _all():
+        stat = _stat(child)
+        if stat:
+            table.setdefault(stat.parent, set()).add(child)
+    return lambda pid: table.get(pid, set())
+
+
+def _below(roots: Iterable[int]) -> set[int]:
+    children_of, found, todo = _lookup(), set[int](), list(roots)
+    while todo:
+        fresh = children_of(todo.pop()) - found
+        found |= fresh
+        todo += fresh
+    return found
+
+
+def children(pid: int) -> set[int]:
+    """The processes whose parent is *pid*, zombies included."""
+    return _lookup()(pid)
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below *pid*, zombies included, *pid* itself not. What was orphaned is below the subreaper."""
+    return _below([pid]) - {pid}
+
+
+def processes_of(uid: int) -> set[int]:
+    """All processes whose real user is *uid*. Read from ``status``: the owner of ``/proc/<pid>`` can be changed."""
+    found = set()
+    for pid in _all():
+        try:
+            with open(f"/proc/{pid}/status", "rb") as file:
+                status = file.read()
+        except OSError:
+            continue
+        at = status.find(b"\nUid:\t") + 6
+        if int(status[at : status.index(b"\t", at)]) == uid:
+            found.add(pid)
+    return found
+
+
+def kill_tree(pid: int, uid: int | None = None, timeout_s: float = 10.0) -> bool:
+    """Kill *pid* and everything below it, and everything of *uid* where the worker has that user to itself.
+
+    All is stopped first, so that nothing forks or is orphaned while it is looked for, then killed, again and again
+    until nothing runs. Returns True when nothing is left (zombies of other parents aside: their parents reap them),
+    False when something still runs after *timeout_s* seconds (a process inside a driver call dies when that ends).
+    *pid* must be a descendant that has not been reaped, or its number may be another's by now. Raises ValueError
+    for this process, init, or the user that this process runs as.
+    """
+    if pid <= 1 or pid == os.getpid() or (uid is not None and uid in (0, os.getuid())):
+        raise ValueError(f"refusing to kill process {pid} and everything of user {uid}")
+    return _kill({pid}, uid, time.monotonic() + timeout_s)
+
+
+def _kill(roots: Collection[int], uid: int | None, deadline: float) -> bool:
+    known = {root: stat.start for root in roots if (stat := _stat(root))}
+    _stop(known, uid, min(deadline, time.monotonic() + _STOP_S))
+    if uid is not None:
+        _kill_user(uid)
+    while True:
+        _find(known, uid)
+        running = [pid for pid, start in known.items() if _runs(pid, start, _DEAD)]
+        if not running:
+            return True
+        for pid in running:
+            _send(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE_S)
+
+
+def _find(known: dict[int, int], uid: int | None) -> None:
+    """Add to *known* (pid -> start time) whatever is below any of it, or belongs to *uid*."""
+    # A number whose start time differs was given to a stranger since: what is below it is none of ours.
+    found = _below(pid for pid, start in known.items() if (stat := _stat(pid)) and stat.start == start)
+    if uid is not None:
+        found |= processes_of(uid)
+    for pid in found - {os.getpid()}:
+        stat = _stat(pid)
+        if stat:
+            known[pid] = stat.start
+
+
+def _stop(known: dict[int, int], uid: int | None, deadline: float) -> None:
+    """SIGSTOP the tree until all of it has halted and no new member turns up; *known* then holds all of it."""
+    while time.monotonic() < deadline:
+        before = len(known)
+        _find(known, uid)
+        awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED)]
+        for pid in awake:
+            _send(pid, signal.SIGSTOP)
+        if len(known) == before:
+            if not awake:
+                return
+            time.sleep(_PAUSE_S)
+
+
+def _runs(pid: int, start: int, halted: frozenset[str]) -> bool:
+    """Whether the process that began at *start* is still there, in another state than *halted*."""
+    stat = _stat(pid)
+    return stat is not None and stat.start == start and stat.state not in halted
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):  # gone; or it is not ours, which the deadline will show
+        pass
+
+
+def _kill_user(uid: int) -> None:
+    """One ``kill(-1)`` as *uid*: the only way to be faster than processes that fork and exit without end."""
+    if os.geteuid() != 0:
+        return
+    with _OWN_CHILDREN:
+        # The shell's own kill: no fork of this process, which may hold threads and a CUDA context. It spares itself.
+        subprocess.run(
+            ["/bin/sh", "-c", "kill -9 -1"],
+            user=uid,
+            group=uid,
+            extra_groups=[],
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+
+
+def reap_orphans(keep: Collection[int], timeout_s: float = 10.0) -> dict[int, int]:
+    """In a subreaper: kill every child that is not in *keep*, with all below it, and wait for it.
+
+    *keep* must name every child that the caller still wants, the ones of ``subprocess`` too: they are killed and
+    their exit status is taken otherwise. Returns pid -> wait status of those reaped. Gives up after *timeout_s*
+    seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    reaped: dict[int, int] = {}
+    with _OWN_CHILDREN:
+        while orphans := children(os.getpid()) - set(keep):
+            _kill(orphans, None, deadline)
+            for orphan in orphans:
+                try:
+                    pid, status = os.waitpid(orphan, os.WNOHANG)
+                except ChildProcessError:  # reaped by another thread
+                    continue
+                if pid:
+                    reaped[pid] = status
+            if time.monotonic() > deadline:
+                break
+    return reaped
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since boot, in this memory cgroup where known."""
+    for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
+        try:
+            for line in Path(path).read_text().splitlines():
+                if line.startswith(key + " "):
+                    return int(line.split()[1])
+        except OSError:
+            continue
+    return 0
+
+
+_OOM_KILLS_AT_IMPORT = oom_kills()
+_HINTS = {
+    "SIGXCPU": " (CPU time limit)",
+    "SIGXFSZ": " (file size limit)",
+    "SIGSYS": " (a forbidden system call)",
+}
+
+
+def signal_name(status: int, oom_before: int | None = None) -> str:
+    """A wait status in words: ``killed by SIGSEGV``, ``exited with code 0``, ``killed by SIGKILL (out of memory?)``.
+
+    Out of memory is named when the kernel has killed something for it since *oom_before* (``oom_kills()`` taken
+    before the worker began; when this module was imported, if None).
+    """
+    if os.WIFEXITED(status):
+        return f"exited with code {os.WEXITSTATUS(status)}"
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WSTOPSIG(status)
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if not os.WIFSIGNALED(status):
+        return f"stopped by {name}"
+    hint = _HINTS.get(name, "")
+    if name == "SIGKILL" and oom_kills() > (_OOM_KILLS_AT_IMPORT if oom_before is None else oom_before):
+        hint = " (out of memory?)"
+    return f"killed by {name}{hint}"

@@ -1,0 +1,250 @@
+"""The untrusted process that runs one candidate. Forked from a nursery, sandboxed, killed afterwards.
+
+Imports only the standard library, torch, triton and its siblings, so that a bare GPU image can run it. It answers
+one request at a time (``load``, ``call``, ``arm``, ``go``, ``deliver`` on a device; ``count``, ``compile`` without)
+and decides nothing: what it says is a claim.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from . import candidate, sandbox
+from .arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
+from .protocol import PeerGone, Reply, receive_with_fds, send_reply, shorten
+from .structure import flatten, unpack
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a nursery is told about the worker it forks; plain JSON on the wire."""
+
+    mode: str  # "cuda" | "interpret" | "compile"
+    device: str  # "cuda:0" | "cpu" | "meta"
+    policy: sandbox.Policy
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "default"
+
+
+def serve(sock: socket.socket, assignment: Assignment) -> None:
+    """Enter the sandbox and answer until the judge hangs up. Never returns normally to the nursery's code."""
+    os.environ.update(sandbox.clean_environment(assignment.policy.scratch))
+    tempfile.tempdir = None  # the nursery may have looked it up
+    layers = sandbox.enter(assignment.policy, keep_fds=(sock.fileno(),))
+    worker = Worker(assignment)
+    send_reply(sock, Reply.READY, 0, {"layers": [layer.to_json() for layer in layers]})
+    while True:
+        try:
+            request, fds = receive_with_fds(sock)
+        except PeerGone:
+            return
+        kind, reply = worker.answer(request, fds)
+        send_reply(sock, kind, request["seq"], reply)
+
+
+class Worker:
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.scratch = assignment.policy.scratch
+        self.device = assignment.device
+        self.arena: Arena | None = None
+        self.program: candidate.Candidate | None = None
+        self._flush: torch.Tensor | None = None
+        self._armed: tuple[Callable[[], Any], torch.Tensor, list[tuple[Any, Any]]] | None = None
+        self._output: Any = None
+        if assignment.mode != "cuda":
+            from .interpreter import devices
+
+            devices.pretend(assignment.facts, assignment.device)
+        candidate.set_precision(assignment.precision)
+
+    def answer(self, request: Mapping[str, Any], fds: Sequence[int]) -> tuple[Reply, dict[str, Any]]:
+        operations: dict[str, tuple[Reply, Callable[..., dict[str, Any]]]] = {
+            "load": (Reply.LOADED, self.load),
+            "call": (Reply.CALLED, self.call),
+            "arm": (Reply.ARMED, self.arm),
+            "go": (Reply.TIMED, self.go),
+            "deliver": (Reply.DELIVERED, self.deliver),
+            "count": (Reply.COUNTED, self.count),
+            "compile": (Reply.COMPILED, self.compile),
+        }
+        kind, operation = operations[request["op"]]
+        try:
+            return kind, operation(request, fds)
+        except candidate.CandidateFailed as failed:
+            return Reply.FAILED, failed.to_json()
+        except BaseException as error:
+            where = "load" if request["op"] == "load" else "run"
+            return Reply.FAILED, candidate.explain(error, where, self.scratch).to_json()
+
+    # ------------------------------------------------------------------------------------ on a device
+
+    def load(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """Map the arena, run the candidate's file (first time) and construct ModelNew with the given weights."""
+        code, arguments = _read(fds[0]), _read(fds[1])
+        if self.arena is None:
+            size = request["arena_bytes"]
+            if self.device.startswith("cuda"):
+                self.arena = CudaArena.open(fds[2], size, torch.device(self.device).index or 0)
+            else:
+                self.arena = CpuArena(fds[2], size)
+            self.program = candidate.Candidate.from_text(code.decode(), self.scratch)
+        assert self.program is not None
+        weights = [(name, self.arena.view(Slot.from_json(slot))) for name, slot in request["weights"]]
+        init = unpack(arguments, self._views(request["init"]))
+        taken = self.program.construct(init, request["seed"], self.device, weights, request["mode"])
+        self._synchronise()
+        return {"weights": taken}
+
+    def call(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """One forward on the slots given; outputs are copied into their slots where they have the right form."""
+        assert self.arena is not None and self.program is not None
+        inputs = unpack(_read(fds[0]), self._views(request["inputs"]))
+        if self.assignment.mode == "interpret":
+            from .interpreter.watching import watch
+
+            with watch() as seen:
+                output = self.program.forward(inputs, request["seed"])
+            leaves = flatten(output)
+            tensors = [leaf for _, leaf in leaves if isinstance(leaf, torch.Tensor)]
+            observed = {"unwritten": seen.unwritten(tensors), "provenance": seen.provenance()}
+        else:
+            with candidate.Observer() as observer:
+                output = self.program.forward(inputs, request["seed"])
+            leaves = flatten(output)
+            observed = {"unwritten": [], "provenance": observer.provenance()}
+        self._synchronise()
+        return {**self._deliver(leaves, request["outputs"]), **observed}
+
+    def arm(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """Make ready for ``go``: all that a loop needs besides the calls themselves."""
+        assert self.program is not None
+        inputs = unpack(_read(fds[0]), self._views(request["inputs"]))
+        if self._flush is None or self._flush.numel() != request["flush_bytes"]:
+            self._flush = torch.empty(request["flush_bytes"], dtype=torch.uint8, device=self.device)
+        events = [
+            (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(request["n"])
+        ]
+        self._armed = (self.program.timed(inputs), self._flush, events)
+        self._output = None
+        gc.collect()
+        torch.cuda.synchronize()
+        return {}
+
+    def go(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """The timed calls, each between CUDA events after an L2 flush. The judge's clock runs around this."""
+        assert self._armed is not None
+        forward, flush, events = self._armed
+        output = None
+        gc.disable()
+        try:
+            for start, end in events:
+                flush.zero_()
+                start.record()
+                output = forward()
+                end.record()
+            torch.cuda.synchronize()
+        finally:
+            gc.enable()
+        self._output = output
+        return {}
+
+    def deliver(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """The outputs of the last timed call, and what the events say of every call, in ms."""
+        assert self._armed is not None
+        delivered = self._deliver(flatten(self._output), request["outputs"])
+        claims = [round(start.elapsed_time(end), 6) for start, end in self._armed[2]]
+        self._armed, self._output = None, None
+        return {**delivered, "claims": claims}
+
+    def _deliver(self, leaves: list[tuple[str, Any]], wanted: Sequence[Any]) -> dict[str, Any]:
+        """Say what came out; copy it into the judge's slots if paths, shapes and dtypes are as *wanted*."""
+        assert self.arena is not None
+        described, fits = [], len(leaves) == len(wanted)
+        for path, leaf in leaves[:64]:
+            if isinstance(leaf, torch.Tensor):
+                described.append([path, list(leaf.shape), str(leaf.dtype).removeprefix("torch."), None])
+            elif isinstance(leaf, bool | int | float) or leaf is None:
+                described.append([path, None, type(leaf).__name__, repr(leaf)])
+            else:
+                described.append([path, None, type(leaf).__name__, None])
+        if fits:
+            for (path, leaf), (wanted_path, slot) in zip(leaves, wanted, strict=True):
+                if slot is None:
+                    fits = fits and path == wanted_path and not isinstance(leaf, torch.Tensor)
+                    continue
+                _offset, _bytes, shape, _strides, dtype = slot
+                fits = fits and path == wanted_path and isinstance(leaf, torch.Tensor)
+                fits = fits and list(leaf.shape) == shape and leaf.dtype == torch_dtype(dtype)
+        if fits:
+            with torch.no_grad():
+                for (_path, leaf), (_wanted, slot) in zip(leaves, wanted, strict=True):
+                    if slot is not None:
+                        self.arena.view(Slot.from_json(slot)).copy_(leaf.detach())
+            self._synchronise()
+        return {"leaves": described, "count": len(leaves), "copied": fits}
+
+    # ---------------------------------------------------------------------------------- without a device
+
+    def count(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """What one forward at full size does, counted on meta tensors in the interpreter."""
+        from .interpreter.counting import counting
+        from .projection.aten import AtenCounter
+        from .work import Work
+
+        works: list[Work] = []
+        forward = self._meta_forward(request, fds)
+        with AtenCounter(works.append, self.assignment.precision), counting(works.append):
+            forward()
+        return {"works": [work.to_json() for work in works[:200]], "launches": len(works)}
+
+    def compile(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """Compile for the target what one forward at full size would launch."""
+        from .projection.compiling import CompileFailed, compile_launches
+
+        forward = self._meta_forward(request, fds)
+        started = time.perf_counter()
+        try:
+            compiled = compile_launches(forward, self.assignment.facts)
+        except CompileFailed as failed:
+            raise candidate.CandidateFailed("compile_error", "compile", shorten(str(failed))) from failed
+        return {"compiled": [c.to_json() for c in compiled[:200]], "seconds": time.perf_counter() - started}
+
+    def _meta_forward(self, request: Mapping[str, Any], fds: Sequence[int]) -> Callable[[], Any]:
+        program = candidate.Candidate.from_text(_read(fds[0]).decode(), self.scratch)
+        init = unpack(_read(fds[1]), [_meta(spec) for spec in request["init"]])
+        program.construct(init, request["seed"], "meta", [], request["mode"])
+        inputs = unpack(_read(fds[2]), [_meta(spec) for spec in request["inputs"]])
+        return lambda: program.forward(inputs, 0)
+
+    # --------------------------------------------------------------------------------------------- small
+
+    def _views(self, slots: Sequence[Any]) -> list[torch.Tensor]:
+        assert self.arena is not None
+        return [self.arena.view(Slot.from_json(slot)) for slot in slots]
+
+    def _synchronise(self) -> None:
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+
+def _meta(spec: Sequence[Any]) -> torch.Tensor:
+    shape, strides, dtype = spec
+    described = Spec(tuple(shape), tuple(strides), dtype)
+    return torch.empty_strided(described.shape, described.strides, dtype=torch_dtype(dtype), device="meta")
+
+
+def _read(fd: int) -> bytes:
+    """All of a memfd, which is then closed."""
+    with os.fdopen(fd, "rb") as file:
+        file.seek(0)
+        return file.read()

@@ -1,0 +1,258 @@
+"""The judge's side of nurseries and workers: start, fork, ask with a time limit, find out how one died."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kernelgrove.errors import EvaluatorError
+
+from . import nursery, sandbox
+from .protocol import PeerGone, ProtocolBreak, Reply, parse_reply, receive_with_fds, send_with_fds
+
+_START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
+
+
+class WorkerDied(Exception):
+    """The worker's process ended without an answer; the text says how (``killed by SIGSEGV``)."""
+
+
+class WorkerTimeout(Exception):
+    """The worker gave no answer within its limit and was killed."""
+
+
+class WorkerFailed(Exception):
+    """The worker said that the candidate failed."""
+
+    def __init__(self, outcome: str, stage: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome, self.stage, self.message = outcome, stage, message
+
+
+class Nursery:
+    """One nursery process and its workers. Thread-safe. ``policy`` is what every worker of it gets."""
+
+    def __init__(self, mode: str, policy: sandbox.Policy, environment: Mapping[str, str]) -> None:
+        self.mode = mode
+        self._policy = policy
+        self._home = tempfile.mkdtemp(prefix="kernelgrove-")
+        Path(self._home).chmod(0o711)
+        self._environment = {**environment, **({"TRITON_INTERPRET": "1"} if mode == "interpret" else {})}
+        self._changed = threading.Condition()
+        self._ids = itertools.count(1)
+        self._forked: dict[int, int] = {}
+        self._exited: dict[int, str] = {}
+        self._ready = False
+        self._gone: str | None = None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sock = ours
+        self._sending = threading.Lock()
+        paths = [str(Path(__file__).resolve().parents[3]), *(p for p in sys.path if p and Path(p).is_absolute())]
+        with theirs, open(os.path.join(self._home, "log"), "wb") as log:  # noqa: PTH118, PTH123
+            self._process = subprocess.Popen(
+                nursery.command(mode, theirs.fileno(), list(dict.fromkeys(paths))),
+                env=sandbox.clean_environment(self._home, self._environment),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._home,
+                start_new_session=True,
+            )
+        threading.Thread(target=self._listen, name=f"nursery-{mode}", daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return self._gone is None
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                event, _ = receive_with_fds(self._sock)
+                with self._changed:
+                    if event["event"] == "ready":
+                        self._ready = True
+                    elif event["event"] == "forked":
+                        self._forked[event["id"]] = event["pid"]
+                    elif event["event"] == "exited":
+                        self._exited[event["pid"]] = event["words"]
+                    self._changed.notify_all()
+        except (PeerGone, OSError, ValueError) as error:
+            with self._changed:
+                self._gone = str(error)
+                self._changed.notify_all()
+
+    def wait_ready(self) -> None:
+        """Raises EvaluatorError with the nursery's own last words when it does not come up."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._gone is not None, _START_LIMIT_S)
+            if self._ready and self._gone is None:
+                return
+        log = Path(self._home, "log")
+        last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
+        raise EvaluatorError(
+            f"the {self.mode} nursery did not start: {' | '.join(last) or 'no word from it'}.",
+            "Run `kernelgrove doctor`.",
+        )
+
+    def fork(self, device: str, facts: Mapping[str, Any], precision: str, timeout_s: float = 30.0) -> Worker:
+        """A fresh sandboxed worker, ready for a candidate."""
+        self.wait_ready()
+        scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
+        user = sandbox.claim_user()
+        policy = {**asdict(self._policy), "scratch": scratch, "uid": user.uid if user else self._policy.uid}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        number = next(self._ids)
+        message = {"op": "fork", "id": number, "mode": self.mode, "device": device, "facts": dict(facts)}
+        message |= {"policy": policy, "precision": precision}
+        try:
+            with theirs, self._sending:
+                send_with_fds(self._sock, message, [theirs.fileno()])
+            with self._changed:
+                self._changed.wait_for(lambda: number in self._forked or self._gone is not None, timeout_s)
+                pid = self._forked.pop(number, None)
+            if pid is None:
+                raise EvaluatorError(f"the {self.mode} nursery {'died' if self._gone else 'does not answer'}.")
+        except (EvaluatorError, PeerGone) as error:
+            ours.close()
+            shutil.rmtree(scratch, ignore_errors=True)
+            if user is not None:
+                user.release()
+            raise EvaluatorError(f"no worker could be started: {error}") from error
+        worker = Worker(self, ours, pid, scratch, user)
+        try:
+            worker.layers = worker.answer(0, Reply.READY, timeout_s)["layers"]
+        except (WorkerDied, WorkerTimeout, ProtocolBreak) as error:
+            worker.close()
+            raise EvaluatorError(f"a worker did not enter its sandbox: {error}. {self._last_words()}") from error
+        return worker
+
+    def _last_words(self) -> str:
+        text = Path(self._home, "log").read_text(errors="replace").strip()
+        return text.splitlines()[-1] if text else ""
+
+    def kill(self, pid: int) -> None:
+        try:
+            with self._sending:
+                send_with_fds(self._sock, {"op": "kill", "pid": pid})
+        except (PeerGone, OSError):
+            return
+
+    def exit_words(self, pid: int, timeout_s: float) -> str | None:
+        """How worker *pid* ended, or None if it has not within *timeout_s*."""
+        with self._changed:
+            self._changed.wait_for(lambda: pid in self._exited or self._gone is not None, timeout_s)
+            return self._exited.get(pid, "its nursery died" if self._gone is not None else None)
+
+    def forget(self, pid: int) -> None:
+        with self._changed:
+            self._exited.pop(pid, None)
+
+    def close(self) -> None:
+        self._sock.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            sandbox.kill_tree(self._process.pid)
+            self._process.wait(5)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+class Worker:
+    """One worker. Not thread-safe: one request at a time."""
+
+    def __init__(
+        self, owner: Nursery, sock: socket.socket, pid: int, scratch: str, user: sandbox.PrivateUser | None
+    ) -> None:
+        self._owner = owner
+        self._user = user
+        self._sock = sock
+        self.pid = pid
+        self._scratch = scratch
+        self._sequence = 0
+        self.layers: list[dict[str, Any]] = []
+        self.wall_s = 0.0  # of the last request: from just before it was sent until its answer was here
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def ask(
+        self, op: str, expected: Reply, timeout_s: float, fields: Mapping[str, Any], blobs: Sequence[bytes | int] = ()
+    ) -> dict[str, Any]:
+        """Send a request with memfds (bytes) and descriptors (ints) beside it and wait for its answer.
+
+        Raises WorkerFailed, WorkerDied, WorkerTimeout, ProtocolBreak.
+        """
+        self._sequence += 1
+        made = [_memfd(blob) for blob in blobs if isinstance(blob, bytes)]
+        fresh = iter(made)
+        fds = [next(fresh) if isinstance(blob, bytes) else blob for blob in blobs]
+        started = time.perf_counter()
+        try:
+            send_with_fds(self._sock, {"op": op, "seq": self._sequence, **fields}, fds)
+        except (PeerGone, OSError):
+            raise WorkerDied(self._how_it_died()) from None
+        finally:
+            for fd in made:
+                os.close(fd)
+        reply = self.answer(self._sequence, expected, timeout_s)
+        self.wall_s = time.perf_counter() - started
+        return reply
+
+    def answer(self, sequence: int, expected: Reply, timeout_s: float) -> dict[str, Any]:
+        self._sock.settimeout(timeout_s)
+        try:
+            data = self._sock.recv(1 << 17)
+        except TimeoutError:
+            self._owner.kill(self.pid)
+            raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise WorkerDied(self._how_it_died())
+        kind, payload = parse_reply(data, sequence, expected)
+        if kind is Reply.FAILED:
+            fields = (payload.get("outcome"), payload.get("stage"), payload.get("message"))
+            outcome, stage, message = (str(value)[:6000] for value in fields)
+            raise WorkerFailed(outcome, stage, message)
+        return payload
+
+    def _how_it_died(self) -> str:
+        words = self._owner.exit_words(self.pid, 2.0)
+        if words is None:
+            self._owner.kill(self.pid)
+            return "it closed its connection and went on running"
+        return words
+
+    def close(self) -> None:
+        """Kill whatever is left of it and remove its scratch folder."""
+        self._sock.close()
+        if self._owner.exit_words(self.pid, 0.0) is None:
+            self._owner.kill(self.pid)
+            self._owner.exit_words(self.pid, 5.0)
+        self._owner.forget(self.pid)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._user is not None:
+            self._user.release()
+
+
+def _memfd(data: bytes) -> int:
+    fd = os.memfd_create("request", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    return fd

@@ -1,0 +1,1 @@
+"""Triton code from segments: one file a family, and the file around them."""

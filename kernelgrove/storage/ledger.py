@@ -1,0 +1,179 @@
+"""The ledger of paid calls: ``planned -> sent -> ok | error | unknown | abandoned``, a row a try, never rewritten.
+
+A row is planned before the call is made, so that no call goes uncounted. After a crash a planned one was free and a
+sent one may have been billed: it is charged at its reservation. A call that was in flight may be made, and paid,
+again; it is counted both times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, not_, or_, select, update
+
+from ..errors import Conflict, NotFound
+from ..model import CompletionState, JobState
+from ..ports import Job, Proposal, ProposalRequest
+from .tables import COMPLETION, JOB
+
+PLANNED, SENT = str(CompletionState.PLANNED), str(CompletionState.SENT)
+OPEN = (PLANNED, SENT)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Settled calls (``unknown`` at their reservations), and what the open ones have reserved."""
+
+    calls: int
+    cost_usd: float
+    input_tokens: int
+    output_tokens: int
+    tokens: int  # input and output, and the reservations of calls that ended as unknown
+    reserved_usd: float
+    reserved_tokens: int
+    unpriced: int  # calls whose price is not known: not in cost_usd
+
+
+def plan(
+    connection: Connection,
+    job: Job,
+    model: str,
+    request: ProposalRequest,
+    reserve_usd: float,
+    reserve_tokens: int,
+    now: float,
+) -> int:
+    statement = insert(COMPLETION).values(
+        search_id=job.search,
+        job_id=job.id,
+        owner=job.owner,
+        attempt=job.attempt,
+        kind=str(request.kind),
+        key=request.key,
+        problem_digest=request.problem.digest,
+        model=model,
+        state=PLANNED,
+        reserve_usd=reserve_usd,
+        reserve_tokens=reserve_tokens,
+        created_at=now,
+    )
+    return int(connection.execute(statement.returning(COMPLETION.c.id)).scalar_one())
+
+
+def _state(connection: Connection, completion: int) -> str:
+    state = connection.execute(select(COMPLETION.c.state).where(COMPLETION.c.id == completion)).scalar()
+    if state is None:
+        raise NotFound(f"There is no completion {completion} in this database.")
+    return str(state)
+
+
+def mark_sent(connection: Connection, completion: int, now: float) -> None:
+    """Raises Conflict when it is settled: its job was taken back meanwhile, and the call must not be made."""
+    state = _state(connection, completion)
+    if state not in OPEN:
+        raise Conflict(f"Completion {completion} is {state} already: its job was taken back.", "Do not send it.")
+    connection.execute(update(COMPLETION).where(COMPLETION.c.id == completion).values(state=SENT, sent_at=now))
+
+
+def settle(
+    connection: Connection, completion: int, ok: bool, proposal: Proposal | None, error: str | None, now: float
+) -> None:
+    """Settles once: a row that is settled already (charged as unknown after a lost lease) stays as it is."""
+    if _state(connection, completion) not in OPEN:
+        return
+    values: dict[str, Any] = {
+        "state": str(CompletionState.OK if ok else CompletionState.ERROR),
+        "error": error,
+        "settled_at": now,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "tokens": 0,
+        "cost_usd": 0.0,
+    }
+    if proposal is not None:
+        usage = proposal.usage
+        values |= {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "tokens": usage.input_tokens + usage.output_tokens,
+            "cost_usd": usage.cost_usd,
+            "request": proposal.request_text,
+            "response": proposal.response_text,
+            "proposal": _parsed(proposal),
+        }
+    connection.execute(update(COMPLETION).where(COMPLETION.c.id == completion).values(values))
+
+
+def _parsed(proposal: Proposal) -> dict[str, Any]:
+    """The answer without its raw texts, which have columns of their own; ``recorded`` reads it back."""
+    return {
+        "ideas": [asdict(idea) for idea in proposal.ideas],
+        "code": proposal.code,
+        "ratings": list(proposal.ratings),
+        "note": proposal.note,
+    }
+
+
+def unsettled_owners(connection: Connection, search: int) -> tuple[str, ...]:
+    """Only reads."""
+    open_ = and_(COMPLETION.c.search_id == search, COMPLETION.c.state.in_(OPEN))
+    return tuple(connection.execute(select(COMPLETION.c.owner).where(open_).distinct()).scalars())
+
+
+def settle_orphans(connection: Connection, search: int, gone: Iterable[str], now: float) -> None:
+    """Settle open calls of owners that are *gone*, or whose job is no longer held in the attempt they belong to."""
+    holds = (
+        select(JOB.c.id)
+        .where(
+            JOB.c.id == COMPLETION.c.job_id,
+            JOB.c.state == str(JobState.LEASED),
+            JOB.c.owner == COMPLETION.c.owner,
+            JOB.c.attempt == COMPLETION.c.attempt,
+        )
+        .exists()
+    )
+    orphan: ColumnElement[bool] = and_(
+        COMPLETION.c.search_id == search, or_(COMPLETION.c.owner.in_(tuple(gone)), not_(holds))
+    )
+    connection.execute(
+        update(COMPLETION)
+        .where(orphan, COMPLETION.c.state == PLANNED)
+        .values(state=str(CompletionState.ABANDONED), tokens=0, cost_usd=0.0, settled_at=now)
+    )
+    connection.execute(
+        update(COMPLETION)
+        .where(orphan, COMPLETION.c.state == SENT)
+        .values(
+            state=str(CompletionState.UNKNOWN),
+            tokens=COMPLETION.c.reserve_tokens,
+            cost_usd=COMPLETION.c.reserve_usd,
+            settled_at=now,
+        )
+    )
+
+
+def spent(connection: Connection, search: int) -> Spent:
+    """Only reads."""
+    c = COMPLETION.c
+    open_, settled = c.state.in_(OPEN), c.state.not_in(OPEN)
+    billed = c.state.in_([str(CompletionState.OK), str(CompletionState.ERROR), str(CompletionState.UNKNOWN)])
+
+    def total(where: ColumnElement[bool], value: ColumnElement[Any]) -> ColumnElement[Any]:
+        return func.coalesce(func.sum(case((where, value), else_=0)), 0)
+
+    row = connection.execute(
+        select(
+            total(billed, case((c.id.is_not(None), 1))).label("calls"),
+            total(settled, c.cost_usd).label("cost_usd"),
+            total(settled, c.input_tokens).label("input_tokens"),
+            total(settled, c.output_tokens).label("output_tokens"),
+            total(settled, c.tokens).label("tokens"),
+            total(open_, c.reserve_usd).label("reserved_usd"),
+            total(open_, c.reserve_tokens).label("reserved_tokens"),
+            total(and_(billed, c.cost_usd.is_(None)), case((c.id.is_not(None), 1))).label("unpriced"),
+        ).where(c.search_id == search)
+    ).one()
+    sums = dict(row._mapping)
+    return Spent(**{**sums, "cost_usd": float(sums["cost_usd"]), "reserved_usd": float(sums["reserved_usd"])})

@@ -1,0 +1,260 @@
+"""``SqliteStore``: the Store port over one SQLite file. Each public method is one transaction.
+
+What happens inside a transaction is in ``searches``, ``jobs``, ``results``, ``ledger`` and ``snapshot``, as functions
+of a connection; here are only its bounds: one writer at a time in a process, readers beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from ..errors import NotFound, StoreError
+from ..model import Action, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
+from ..ports import Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
+from . import jobs, ledger, migrate, results, searches, snapshot
+from .connect import Found, Location, locate, look, reading_engine, translated, writing_engine
+from .ledger import Spent
+
+__all__ = ["Spent", "SqliteStore", "open_store"]
+
+
+def open_store(url: str | os.PathLike[str], *, create: bool = False) -> SqliteStore:
+    """Open the database at *url* (a path or ``sqlite:///path``), upgrading an older one.
+
+    With *create*, a file that is missing or empty becomes a new database. Raises StoreError when it cannot be used:
+    missing, not ours, newer than this program; NotFound when it is missing and *create* is False.
+    """
+    location = locate(url)
+    found, version = look(location)
+    shown = location.shown
+    if found is not Found.OURS and not create:
+        what = "is not there" if found is Found.NOTHING else "is empty"
+        raise NotFound(
+            f"{shown} {what}: no search was stored there.", "Start one with `kernelgrove run`, or give --db."
+        )
+    if version > migrate.SCHEMA:
+        raise StoreError(
+            f"{shown} was written by a newer KernelGrove (schema {version}, this one knows {migrate.SCHEMA}):",
+            "upgrade.",
+        )
+    store = SqliteStore(location, create=create)
+    if version < migrate.SCHEMA:
+        try:
+            store.upgrade()
+        except BaseException:
+            store.close()
+            raise
+    return store
+
+
+class SqliteStore:
+    """See ``ports.Store`` for the contract. Thread-safe; open one with ``open_store``."""
+
+    def __init__(self, location: Location, *, create: bool = False) -> None:
+        self.location = location
+        self._create = create
+        self._lock = threading.RLock()
+        self._reader: Engine | None = None
+        self._writer: Engine | None = None
+        self._identity: tuple[int, int] | None = None
+
+    # transactions
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction: everything inside sees one state of the file."""
+        with translated(self.location.shown):
+            if self._reader is None:
+                with self._lock:
+                    self._reader = self._reader or reading_engine(self.location)
+            with self._reader.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A write transaction, on the disk when the block has ended; nothing of it stays if the block raises."""
+        with self._lock, translated(self.location.shown):
+            if self._writer is None:
+                self._writer = self._open_writer()
+            with self._writer.begin() as connection:
+                self._check_in_place()
+                yield connection
+
+    def _open_writer(self) -> Engine:
+        path, shown = self.location.path, self.location.shown
+        if path.exists():
+            if not os.access(path, os.W_OK):
+                raise StoreError(f"{shown} is read-only.", "Copy it somewhere writable, or make it writable.")
+        elif not path.parent.is_dir():
+            raise StoreError(f"{shown} cannot be made: there is no folder {path.parent}.", "Make it first.")
+        if not os.access(path.parent, os.W_OK):
+            raise StoreError(
+                f"{shown} cannot be written: its folder is read-only.", "Copy it somewhere writable, or give --db."
+            )
+        return writing_engine(self.location, create=self._create)
+
+    def _check_in_place(self) -> None:
+        """SQLite would go on writing to a file that was deleted or replaced under it, for nobody to find."""
+        try:
+            stat = self.location.path.stat()
+        except OSError as error:
+            raise StoreError(
+                f"{self.location.shown} was moved or deleted while in use.", "Put it back and resume."
+            ) from error
+        identity = (stat.st_dev, stat.st_ino)
+        if self._identity is None:
+            self._identity = identity
+        elif identity != self._identity:
+            raise StoreError(
+                f"{self.location.shown} was replaced by another file while in use.",
+                "Put the first one back and resume.",
+            )
+
+    def upgrade(self) -> None:
+        """Bring the file to this program's schema, in one transaction."""
+        with self.write() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version < migrate.SCHEMA:  # another process may have done it meanwhile
+                migrate.upgrade(connection)
+
+    def close(self) -> None:
+        with self._lock:
+            for engine in (self._reader, self._writer):
+                if engine is not None:
+                    engine.dispose()
+            self._reader = self._writer = None
+
+    def __enter__(self) -> SqliteStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # searches
+
+    def create_search(self, spec: SearchSpec, root: Idea) -> int:
+        with self.write() as connection:
+            return searches.create(connection, spec, root, time.time())
+
+    def search(self, search: int) -> SearchRecord:
+        with self.read() as connection:
+            return searches.load(connection, search)
+
+    def latest_search(self) -> int:
+        with self.read() as connection:
+            found = searches.latest(connection)
+        if found is None:
+            raise NotFound(f"{self.location.shown} holds no search.", "Start one with `kernelgrove run PROBLEM`.")
+        return found
+
+    def set_status(
+        self, search: int, status: SearchStatus, stopped_by: StoppedBy | None = None, note: str = ""
+    ) -> None:
+        with self.write() as connection:
+            searches.update_search(
+                connection,
+                search,
+                status=str(status),
+                stopped_by=None if stopped_by is None else str(stopped_by),
+                note=note,
+            )
+
+    def set_options(self, search: int, options: Mapping[str, Any]) -> None:
+        with self.write() as connection:
+            searches.update_search(connection, search, options=dict(options))
+
+    def add_elapsed(self, search: int, seconds: float) -> None:
+        with self.write() as connection:
+            searches.add_elapsed(connection, search, seconds)
+
+    # the tree
+
+    def tree(self, search: int) -> TreeView:
+        with self.read() as connection:
+            return snapshot.tree(connection, search)
+
+    def code(self, program: str) -> str:
+        with self.read() as connection:
+            return snapshot.code(connection, program)
+
+    # decisions and jobs
+
+    def record(
+        self, search: int, step: int, actions: Sequence[Action], jobs: Sequence[PlannedJob], note: str = ""
+    ) -> tuple[int, ...]:
+        with self.write() as connection:
+            return _record(connection, search, step, actions, jobs, note, time.time())
+
+    def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
+        wanted = tuple(str(kind) for kind in kinds)
+        now = time.time()
+        with self.read() as connection:  # polling takes no write lock
+            if not jobs.anything_to_claim(connection, search, wanted, now):
+                return None
+        with self.write() as connection:
+            now = time.time()
+            return jobs.claim(connection, search, owner, wanted, now, now + lease_s)
+
+    def renew(self, job: Job, lease_s: float) -> bool:
+        with self.write() as connection:
+            return jobs.renew(connection, job, time.time() + lease_s)
+
+    def finish(self, job: Job, result: JobResult) -> bool:
+        prepared = results.prepare(result)  # parsing source is no work for a write lock
+        with self.write() as connection:
+            return results.finish(connection, job, prepared, time.time())
+
+    def fail(self, job: Job, reason: str, retry: bool) -> bool:
+        with self.write() as connection:
+            return jobs.fail(connection, job, reason, retry, time.time())
+
+    def release(self, owner: str) -> int:
+        with self.write() as connection:
+            return jobs.release(connection, owner)
+
+    def recover(self, search: int, alive: Callable[[str], bool]) -> int:
+        with self.read() as connection:
+            owners = jobs.owners(connection, search)
+        gone = [owner for owner in owners if not alive(owner)]  # outside of any transaction: it may look at processes
+        with self.write() as connection:
+            now = time.time()
+            requeued = jobs.recover(connection, search, gone, now)
+            ledger.settle_orphans(connection, search, gone, now)
+            return requeued
+
+    # the ledger
+
+    def plan_completion(
+        self, job: Job, model: str, request: ProposalRequest, reserve_usd: float = 0.0, reserve_tokens: int = 0
+    ) -> int:
+        with self.write() as connection:
+            return ledger.plan(connection, job, model, request, reserve_usd, reserve_tokens, time.time())
+
+    def mark_sent(self, completion: int) -> None:
+        with self.write() as connection:
+            ledger.mark_sent(connection, completion, time.time())
+
+    def settle_completion(self, completion: int, ok: bool, proposal: Proposal | None, error: str | None = None) -> None:
+        with self.write() as connection:
+            ledger.settle(connection, completion, ok, proposal, error, time.time())
+
+    def spent(self, search: int) -> Spent:
+        """What *search*'s proposer calls cost, and what those in flight may still cost."""
+        with self.read() as connection:
+            return ledger.spent(connection, search)
+
+    # what is known
+
+    def known_evaluation(self, search: int, program: str) -> EvaluationView | None:
+        with self.read() as connection:
+            return results.known_evaluation(connection, search, program)
+
+
+_record = jobs.record  # inside the class, "jobs" also names an argument

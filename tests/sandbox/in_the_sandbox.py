@@ -1,0 +1,306 @@
+"""A nursery in small, for the tests of the sandbox: forks one worker, which enters and tries what it should not.
+
+``python in_the_sandbox.py QUESTION``: QUESTION is JSON: ``path`` (sys.path), ``policy``, ``imports`` (modules to import
+before the fork), ``facts`` (paths and numbers that the attempts need), ``attempts`` (names of functions below).
+Prints ``{"layers": [...], "enter_ms": x, "status": wait status, "results": {attempt: text}}``. An attempt's text is
+its return value, or the name of the exception it raised. Standard library only: it also runs as another user, under
+another interpreter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+libc = ctypes.CDLL(None, use_errno=True)
+FACTS: dict = {}
+
+
+def _errno(result: int) -> str:
+    return f"errno {ctypes.get_errno()}" if result < 0 else "worked"
+
+
+# ------------------------------------------------------------------------------------------------ what must work
+
+
+def works_torch() -> str:
+    torch = sys.modules["torch"]
+    a = torch.arange(64.0 * 64).reshape(64, 64)
+    return str(torch.equal(a @ torch.eye(64), a))
+
+
+def works_threads() -> str:
+    torch = sys.modules["torch"]
+    return str(float((torch.ones(512, 512) @ torch.ones(512, 512)).sum()))
+
+
+def works_lazy_import() -> str:
+    assert "wave" not in sys.modules and "_sqlite3" not in sys.modules
+    import sqlite3
+    import wave
+
+    return f"{wave.__name__} {sqlite3.connect(':memory:').execute('select 2').fetchone()[0]}"
+
+
+def works_scratch() -> str:
+    Path("folder").mkdir()
+    Path("folder/a").write_text("text")
+    os.rename("folder/a", "b")
+    return Path(FACTS["scratch"], "b").read_text()
+
+
+def works_gcc() -> str:
+    source = b"#include <stdio.h>\nint main(){puts(\"compiled\");return 0;}"
+    subprocess.run(["gcc", "-x", "c", "-", "-o", "program"], input=source, check=True)
+    return subprocess.run(["./program"], capture_output=True, check=True, text=True).stdout.strip()
+
+
+def works_python() -> str:
+    command = [sys.executable, "-I", "-c", "import decimal; print(decimal.Decimal(7))"]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
+
+# ------------------------------------------------------------------------------------------------ what must not
+
+
+def read_secret() -> str:
+    return Path(FACTS["secret"]).read_text()
+
+
+def list_folder() -> str:
+    return str(os.listdir(FACTS["folder"]))
+
+
+def list_home() -> str:
+    return str(os.listdir(FACTS["home"]))
+
+
+def read_shadow() -> str:
+    return Path("/etc/shadow").read_text()
+
+
+def write_to_library() -> str:
+    return str(Path(FACTS["library"], "planted.py").write_text("x"))
+
+
+def write_to_shm() -> str:
+    return str(Path("/dev/shm/kernelgrove-planted").write_text("x"))
+
+
+def write_to_tmp() -> str:
+    return str(Path("/tmp/kernelgrove-planted").write_text("x"))
+
+
+def write_core_pattern() -> str:
+    with open("/proc/sys/kernel/core_pattern", "r+") as file:
+        return str(file.write("core"))
+
+
+def truncate_secret() -> str:
+    os.truncate(FACTS["secret"], 0)
+    return "worked"
+
+
+def parent_environment() -> str:
+    return Path(f"/proc/{FACTS['judge']}/environ").read_text()
+
+
+def parent_memory() -> str:
+    with open(f"/proc/{FACTS['judge']}/mem", "rb") as file:
+        return str(file.read(1))
+
+
+def ptrace_parent() -> str:
+    return _errno(libc.ptrace(16, FACTS["judge"], 0, 0))
+
+
+def read_parent_memory() -> str:
+    here = ctypes.create_string_buffer(8)
+    local = (ctypes.c_void_p * 2)(ctypes.addressof(here), 8)
+    return _errno(libc.process_vm_readv(FACTS["judge"], local, 1, local, 1, 0))
+
+
+def kill_parent() -> str:
+    os.kill(FACTS["judge"], 0)
+    return "worked"
+
+
+def limit_parent() -> str:
+    import resource
+
+    resource.prlimit(FACTS["judge"], resource.RLIMIT_CPU, (1, 1))
+    return "worked"
+
+
+def tcp() -> str:
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    return "worked"
+
+
+def udp() -> str:
+    socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    return "worked"
+
+
+def netlink() -> str:
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+    return "worked"
+
+
+def connect_unix() -> str:
+    socket.socket(socket.AF_UNIX).connect(FACTS["listener"])
+    return "worked"
+
+
+def datagram_pair() -> str:
+    socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    return "worked"
+
+
+def stream_pair() -> str:
+    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    a.send(b"passes")
+    return b.recv(10).decode()
+
+
+def new_user_namespace() -> str:
+    return _errno(libc.unshare(0x10000000))
+
+
+def clone_namespace() -> str:
+    pid = libc.syscall(ctypes.c_long(56 if os.uname().machine == "x86_64" else 220), ctypes.c_long(0x10000011), 0, 0, 0, 0)
+    if pid == 0:
+        os._exit(0)
+    return _errno(pid)
+
+
+def io_uring() -> str:
+    return _errno(libc.syscall(425, 1, ctypes.create_string_buffer(120)))
+
+
+def shared_memory() -> str:
+    return _errno(libc.shmget(0, 4096, 0o1600))
+
+
+def forget_parent() -> str:
+    return _errno(libc.prctl(1, 0, 0, 0, 0))
+
+
+def ask_again_for_parent() -> str:
+    return _errno(libc.prctl(1, 9, 0, 0, 0))
+
+
+def send_orphans_away() -> str:
+    return _errno(libc.prctl(36, 0, 0, 0, 0))
+
+
+def become_root() -> str:
+    os.setresuid(0, 0, 0)
+    return "worked"
+
+
+def no_new_privileges() -> str:
+    return Path("/proc/self/status").read_text().split("NoNewPrivs:")[1].split()[0]
+
+
+def much_memory() -> str:
+    return str(len(bytearray(64 << 30)))
+
+
+def long_file() -> str:
+    with open("long", "wb") as file:
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    return "worked"
+
+
+def many_descriptors() -> str:
+    opened = [os.dup(0) for _ in range(2000)]
+    return str(len(opened))
+
+
+def environment_names() -> str:
+    block = Path("/proc/self/environ").read_bytes().split(b"\0")
+    names = {entry.split(b"=")[0].decode() for entry in block if entry} | set(os.environ)
+    return " ".join(sorted(names))
+
+
+def open_descriptors() -> str:
+    found = []
+    for number in range(3, 256):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{number}").split(":")[0])
+        except OSError:
+            continue
+    return " ".join(found)
+
+
+def identity() -> str:
+    return f"{os.getresuid()} {os.getgroups()} session {os.getsid(0) == os.getpid()} {os.getcwd()}"
+
+
+def score() -> str:
+    return Path("/proc/self/oom_score_adj").read_text().strip()
+
+
+def interfaces() -> str:
+    return " ".join(line.split(":")[0].strip() for line in Path("/proc/self/net/dev").read_text().splitlines()[2:])
+
+
+def spin() -> str:
+    while True:
+        pass
+
+
+# ------------------------------------------------------------------------------------------------ the nursery
+
+
+def main() -> None:
+    question = json.loads(sys.argv[1])
+    sys.path[:] = question["path"]
+    sandbox = importlib.import_module("kernelgrove.engine.evaluator.sandbox")
+    for name in question.get("imports", ()):
+        importlib.import_module(name)
+    FACTS.update(question.get("facts", {}))
+    policy = dict(question["policy"])
+    policy["read"] = tuple(policy["read"]) if policy.get("read") else sandbox.default_read_paths()
+    FACTS["scratch"] = policy["scratch"]
+    FACTS.setdefault("judge", os.getpid())
+    reading, writing = os.pipe()
+    leaked = os.open(__file__, os.O_RDONLY)
+    parent = os.getpid()
+    worker = os.fork()
+    if worker == 0:
+        answer: dict = {"results": {}}
+        try:
+            begun = time.perf_counter()
+            layers = sandbox.enter(sandbox.Policy(**policy), [writing], parent=parent, log_fd=2)
+            answer["enter_ms"] = (time.perf_counter() - begun) * 1e3
+            answer["layers"] = [layer.to_json() for layer in layers]
+            for name in question["attempts"]:
+                try:
+                    answer["results"][name] = globals()[name]()
+                except BaseException as error:
+                    answer["results"][name] = f"{type(error).__name__}: {error}"
+        except BaseException as error:
+            answer["error"] = f"{type(error).__name__}: {error}"
+        with open(writing, "w") as pipe:
+            pipe.write(json.dumps(answer))
+        os._exit(0)
+    os.close(writing)
+    os.close(leaked)
+    with open(reading) as pipe:
+        text = pipe.read()
+    _, status = os.waitpid(worker, 0)
+    print(json.dumps({**(json.loads(text) if text else {}), "status": status}))
+
+
+if __name__ == "__main__":
+    main()

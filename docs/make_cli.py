@@ -61,10 +61,7 @@ def _slot(argument: Any) -> str:
 
 def _spelling(option: Any) -> str:
     names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
-    choices = getattr(option.type, "choices", None)
-    if option.metavar:
-        return f"{names} `{option.metavar}`"
-    return f"{names} `{'|'.join(getattr(c, 'value', c) for c in choices)}`" if choices else names
+    return f"{names} `{option.metavar}`" if option.metavar else names
 
 
 def _default(option: Any) -> str:

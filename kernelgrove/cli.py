@@ -105,7 +105,5 @@ def _explain(error: Exception) -> int:
         print(f"error: {text}{'' if text[-1:] in '.?)' else '.'} Try '{path} --help'.", file=sys.stderr)
         return 2
     text = " ".join(str(error).split()) or "no message"
-    print(
-        f"internal error: {type(error).__name__}: {text} (run again with --debug for the traceback)", file=sys.stderr
-    )
+    print(f"internal error: {type(error).__name__}: {text} (run again with --debug for the traceback)", file=sys.stderr)
     return 3

@@ -70,6 +70,8 @@ class Seen:
             case events.JobFinished():
                 self.running.pop(event.job, None)
                 self._judged(event)
+            case events.NewBest():
+                self._lead(Leader(event.implementation, event.time_ms, event.speedup, event.basis.value, event.idea))
             case events.BudgetTick():
                 self.budget, self.spent = event.budget, event.spent
             case events.Stopping():
@@ -83,11 +85,13 @@ class Seen:
         self.outcomes[event.outcome.value] += 1
         if event.outcome is Outcome.OK and event.time_ms is not None and event.implementation is not None:
             basis = event.basis.value if event.basis else ""
-            self.leaders.append(
-                Leader(event.implementation, event.time_ms, event.speedup, basis, event.idea or "the reference itself")
-            )
-            self.leaders.sort(key=lambda leader: (leader.time_ms, leader.implementation))
-            del self.leaders[_LEADERS:]
+            idea = event.idea or "the reference itself"
+            self._lead(Leader(event.implementation, event.time_ms, event.speedup, basis, idea))
+
+    def _lead(self, leader: Leader) -> None:
+        """A best may be told that was judged elsewhere: in an earlier session, or known from another search."""
+        others = [other for other in self.leaders if other.implementation != leader.implementation]
+        self.leaders = sorted([*others, leader], key=lambda one: (one.time_ms, one.implementation))[:_LEADERS]
 
 
 def line(event: events.Event) -> str | None:
@@ -200,8 +204,10 @@ class Live:
 
 
 def budget_line(budget: Budget, spent: Spent, outcomes: Counter[str]) -> str:
-    """What is used of what may be: ``12 of 40 evaluations (10 ok, 2 timeout), 1 min 05 s of 10 min 00 s``."""
-    judged = f" ({counts(outcomes)})" if outcomes else ""
+    """What is used of what may be: ``12 of 40 evaluations (now: 10 ok, 2 timeout), 1 min 05 s of 10 min 00 s``.
+
+    *outcomes* are those of this session: what was judged before, or known already, is in the sum alone."""
+    judged = f" (now: {counts(outcomes)})" if outcomes else ""
     parts = [f"{spent.evaluations}{_of(budget.evaluations)} evaluations{judged}"]
     parts.append(duration(spent.seconds) + ("" if budget.seconds is None else f" of {duration(budget.seconds)}"))
     if spent.dollars or budget.dollars is not None:

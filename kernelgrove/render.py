@@ -43,6 +43,18 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
+def put(renderable: RenderableType, **style: Any) -> None:
+    """Print to standard output; piped, without the spaces that pad a table's last column."""
+    to = console()
+    if to.is_terminal:
+        to.print(renderable, markup=False, **style)
+        return
+    with to.capture() as captured:
+        to.print(renderable, markup=False, **style)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
 def milliseconds(value: float | None) -> str:
     """``0.2290 ms``; three significant digits below 0.01 ms; ``-`` for none."""
     if value is None:
@@ -137,8 +149,16 @@ def _details(result: EvaluationResult) -> list[str]:
     if result.time_stats:
         lines.append("  time: " + ", ".join(f"{k} {v:.4g}" for k, v in result.time_stats.items()))
     for key, value in result.detail.items():
-        lines.append(f"  {key}: {shorten(str(value), 400)}")
+        lines.append(f"  {key}: {sandbox_line(value) if key == 'sandbox' else shorten(str(value), 400)}")
     return lines
+
+
+def sandbox_line(layers: Any) -> str:
+    """``12 layers active, missing: seccomp (why)``."""
+    if not isinstance(layers, list | tuple) or not all(isinstance(layer, Mapping) for layer in layers):
+        return str(layers)
+    missing = [f"{layer['name']} ({layer['why']})" for layer in layers if not layer["active"]]
+    return f"{len(layers) - len(missing)} layers active" + (f", missing: {', '.join(missing)}" if missing else "")
 
 
 def evaluation_document(result: EvaluationResult, problem: str, candidate: str) -> dict[str, Any]:
@@ -167,13 +187,15 @@ def evaluation_document(result: EvaluationResult, problem: str, candidate: str) 
 # ------------------------------------------------------------------------------------------------ tables
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), headings: bool = True
+) -> Table:
     """A plain Rich table; columns named in *right* are aligned to the right; None shows as ``-``."""
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
+    made = Table(box=None, pad_edge=False, header_style="bold", show_header=headings)
+    for heading in columns:
         made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text("-" if cell is None else str(cell)) for cell in row))

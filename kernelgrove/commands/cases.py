@@ -22,9 +22,7 @@ def check_device(device: str) -> str:
     return device
 
 
-def open_pool(
-    device: str, target: str | None, *, parallel: int | None = None, allow_unsafe: bool = False
-) -> Evaluator:
+def open_pool(device: str, target: str | None, *, parallel: int | None = None, allow_unsafe: bool = False) -> Evaluator:
     """The evaluator for these options. The cheap questions come first: the device's spelling, the target's name.
 
     Raises UsageError for an unknown device or target, EnvironmentLacks for a device that is not there.

@@ -78,7 +78,9 @@ def _devices() -> Iterator[Check]:
         if gpu.index >= usable:
             yield Check("devices", name, False, False, f"{what}; torch cannot use it: {why}", "Install torch for CUDA.")
         elif gpu.spec is None:
-            yield Check("devices", name, False, False, what, "Name the nearest GPU of `kernelgrove gpus` with --target.")
+            yield Check(
+                "devices", name, False, False, what, "Name the nearest GPU of `kernelgrove gpus` with --target."
+            )
         else:
             yield Check("devices", name, True, False, what)
     if not found.gpus:
@@ -115,7 +117,9 @@ def _sandbox() -> Iterator[Check]:
         )
         for layer in sandbox.probe(policy):
             state = f"{'active' if layer.active else 'missing'}{f': {layer.why}' if layer.why else ''}"
-            cure = "Candidates run only with --allow-unsafe." if layer.required else "Candidates run without this layer."
+            cure = (
+                "Candidates run only with --allow-unsafe." if layer.required else "Candidates run without this layer."
+            )
             yield Check("sandbox", layer.name, layer.active, layer.required, state, "" if layer.active else cure)
 
 
@@ -141,12 +145,12 @@ def _database(url: str) -> Check:
 def _show(checks: list[Check]) -> None:
     from rich.text import Text
 
-    from ..render import console, table
+    from ..render import put, table
 
     rows: list[tuple[Any, ...]] = []
     for check in checks:
         mark, style = ("ok", "green") if check.ok else ("missing", "red") if check.required else ("no", "yellow")
         rows.append((check.group, Text(mark, style=style), check.name, check.found))
-    console().print(table(("", "", "", ""), rows))
+    put(table(("", "", "", ""), rows))
     for check in (c for c in checks if not c.ok and c.cure):
         print(f"\n{check.name}: {check.cure}")

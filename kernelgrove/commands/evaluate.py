@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import KernelGroveError, UsageError
-from ..model import Backend, Device, EvaluationResult, Precision
+from ..model import Device, EvaluationResult
 from . import options, parse
 
 
@@ -22,20 +22,19 @@ def evaluate(
         str | None,
         typer.Option("--manifest", metavar="F.jsonl", help='Judge the {"problem": …, "candidate": …} of each line.'),
     ] = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Correctness checks on secret inputs.")] = 5,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Timed calls.")] = 100,
-    backend: Annotated[Backend, typer.Option("--backend", help="What a candidate is written in.")] = Backend.TRITON,
-    precision: Annotated[
-        Precision, typer.Option("--precision", help="Lower precision that both sides may use.")
-    ] = Precision.DEFAULT,
+    trials: options.Trials = None,
+    samples: options.Samples = None,
+    backend: options.BackendOption = None,
+    precision: options.PrecisionOption = None,
     tolerance: options.Tolerance = None,
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time (or project) what is right.")] = True,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show kernels, counts and spread.")] = False,
-    device: options.Device = "auto",
+    device: options.Device = None,
     target: options.Target = None,
     size: options.Size = None,
     timeout: options.Timeout = None,
-    parallel: Annotated[int | None, typer.Option("--parallel", min=1, help="Candidates at once.")] = None,
+    parallel: Annotated[int | None, typer.Option("--parallel", help="Candidates judged at once.")] = None,
+    config: options.Config = None,
     allow_unsafe: options.AllowUnsafe = False,
     json: options.Json = False,
 ) -> None:
@@ -43,30 +42,41 @@ def evaluate(
 
     Exit code 1 when any candidate is not ok. With --manifest and --json, one object a line, as they come.
     """
+    from ..config import SearchConfig
     from ..model import EvaluationRequest, Instance
     from .cases import judge, open_pool
 
-    if tolerance is not None and not 0 < tolerance < float("inf"):
-        raise UsageError(f"--tolerance {tolerance} is not above zero.", "Write --tolerance 1e-4.")
-    stage_seconds = parse.seconds(timeout, "--timeout")
-    cases = _cases(problem, files, manifest, size)
+    given = {
+        "trials": trials,
+        "samples": samples,
+        "backend": backend and backend.value,
+        "precision": precision and precision.value,
+        "tolerance": tolerance,
+        "device": device,
+        "target": target,
+        "size": size,
+        "timeout": timeout,
+        "parallel": parallel,
+    }
+    chosen = SearchConfig.load(given, config)
+    cases = _cases(problem, files, manifest, chosen.size)
     settings = EvaluationRequest(
         instance=Instance("", "", "", "", "", ""),  # each case brings its own
         code="",
-        backend=backend.value,
-        precision=precision.value,
-        trials=trials,
-        samples=samples,
+        backend=chosen.backend,
+        precision=chosen.precision,
+        trials=chosen.trials,
+        samples=chosen.samples,
+        timeout_s=chosen.timeout,
         timing=timing,
-        tolerance=tolerance,
-        **({} if stage_seconds is None else {"timeout_s": stage_seconds}),
+        tolerance=chosen.tolerance,
     )
     documents: list[dict[str, Any]] = []
     code = 0
     streamed = json and manifest is not None
     with (
         options.output(json) as out,
-        closing(open_pool(device, target, parallel=parallel, allow_unsafe=allow_unsafe)) as evaluator,
+        closing(open_pool(chosen.device, chosen.target, parallel=parallel, allow_unsafe=allow_unsafe)) as evaluator,
     ):
         for number, (case, found) in enumerate(zip(cases, judge(evaluator, cases, settings), strict=True), 1):
             if isinstance(found, KernelGroveError):
@@ -101,7 +111,9 @@ def _cases(problem: str | None, files: list[str] | None, manifest: str | None, s
         rows = parse.manifest(manifest)
         loaded = {row["problem"]: load(row["problem"]) for row in rows}
         return [
-            Case(loaded[r["problem"]], r["candidate"], parse.read_text(r["candidate"], "candidate"), r.get("size", size))
+            Case(
+                loaded[r["problem"]], r["candidate"], parse.read_text(r["candidate"], "candidate"), r.get("size", size)
+            )
             for r in rows
         ]
     if problem is None or not files:

@@ -21,10 +21,10 @@ def problems(json: options.Json = False) -> None:
         if json:
             out.emit(rows)
             return
-        from ..render import console, table
+        from ..render import put, table
 
         shown = [(r["problem"], r["summary"], *(_size(r["sizes"].get(s)) for s in ("full", "small"))) for r in rows]
-        console().print(table(("problem", "what", "full", "small"), shown))
+        put(table(("problem", "what", "full", "small"), shown))
         print("\nAny file with Model, get_inputs and get_init_inputs is a problem too: kernelgrove run path/to/file.py")
 
 
@@ -49,18 +49,20 @@ def gpus(
             ]
             out.emit({"gpus": [spec.facts() for spec in known], "here": here, "reason": found.reason})
             return
-        from ..render import console, table
+        from ..render import put, table
 
         if name:
-            console().print(table(("fact", "value"), known[0].facts().items()))
+            put(table(("fact", "value"), known[0].facts().items()))
             return
         rows = [
-            (s.name, s.architecture, s.arch, s.memory_gb, s.bandwidth_gbs, s.l2_mb, s.sms, s.fp32_tflops)
-            + (s.tf32_tflops, s.fp16_tflops, s.bf16_tflops)
+            (
+                *(s.name, s.architecture, s.arch, s.memory_gb, s.bandwidth_gbs, s.l2_mb, s.sms),
+                *(s.fp32_tflops, s.tf32_tflops, s.fp16_tflops, s.bf16_tflops),
+            )
             for s in known
         ]
         headings = ("target", "architecture", "arch", "GB", "GB/s", "L2 MB", "SMs", "fp32", "tf32", "fp16", "bf16")
-        console().print(table(headings, rows, right=headings[3:]))
+        put(table(headings, rows, right=headings[3:]))
         print("(arithmetic in TFLOPS, dense; kernelgrove gpus NAME shows the rest)\n")
         for gpu in found.gpus:
             print(f"here: cuda:{gpu.index} {gpu.name}, target {gpu.spec or 'unknown: give --target'}")

@@ -11,22 +11,41 @@ from typing import IO, Annotated, Any
 
 import typer
 
+from ..model import Backend, Precision
+
 DEFAULT_DB = "grove.db"
 
 Db = Annotated[str, typer.Option("--db", envvar="KERNELGROVE_DB", metavar="URL", help="The grove: a file or a URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; logs go to standard error.")]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cuda:N|cpu", help="Where candidates run.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="auto|cuda:N|cpu", help="Where candidates run.  [default: auto]"),
+]
 Target = Annotated[
     str | None,
     typer.Option("--target", metavar="GPU", help="GPU to write for: the device's own, or H100 on cpu."),
 ]
 Size = Annotated[str | None, typer.Option("--size", metavar="NAME", help="A size that the problem names: full, small.")]
+BackendOption = Annotated[
+    Backend | None, typer.Option("--backend", help="What candidates are written in.  [default: triton]")
+]
+PrecisionOption = Annotated[
+    Precision | None,
+    typer.Option("--precision", help="Lower precision that both sides may use.  [default: default]"),
+]
 Tolerance = Annotated[
     float | None,
     typer.Option("--tolerance", metavar="X", help="allclose(atol=rtol=X) in place of the fp64 rule."),
 ]
+Trials = Annotated[int | None, typer.Option("--trials", help="Correctness checks on secret inputs.  [default: 5]")]
+Samples = Annotated[int | None, typer.Option("--samples", help="Timed calls.  [default: 100]")]
 Timeout = Annotated[
-    str | None, typer.Option("--timeout", metavar="TIME", help="For each stage of a candidate: 60, 90s, 2m.")
+    str | None,
+    typer.Option("--timeout", metavar="TIME", help="For each stage of a candidate: 60, 90s, 2m.  [default: 60]"),
+]
+Config = Annotated[
+    str | None,
+    typer.Option("--config", metavar="FILE", help="Settings in TOML.  [default: kernelgrove.toml, where there is one]"),
 ]
 AllowUnsafe = Annotated[
     bool, typer.Option("--allow-unsafe", help="Run candidates though a required sandbox layer is missing.")

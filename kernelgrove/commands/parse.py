@@ -1,4 +1,4 @@
-"""Values as people type them on a command line: durations, lists, ``key=value``, files. Standard library only.
+"""What people type on a command line or keep in a manifest: ``key=value``, files. Standard library only.
 
 Every function raises UsageError with one sentence that names the option and shows a value that would do.
 """
@@ -6,63 +6,22 @@ Every function raises UsageError with one sentence that names the option and sho
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:[smhd]|$))+", re.IGNORECASE)
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)", re.IGNORECASE)
 
-
-def seconds(text: str | None, option: str) -> float | None:
-    """``90``, ``90s``, ``15m``, ``1h30m``, ``2d`` in seconds; None stays None."""
-    if text is None:
-        return None
-    value = text.strip()
-    total = 0.0
-    if _DURATION.fullmatch(value):
-        total = sum(float(number) * _UNITS[unit.lower()] for number, unit in _PART.findall(value))
-    if total <= 0:
-        raise UsageError(f"{option} {text!r} is not a time above zero.", "Write seconds or a unit: 90, 15m, 1h30m.")
-    return total
-
-
-def integers(text: str | None, option: str) -> tuple[int, ...] | None:
-    """``3,4,4,5`` or ``3`` as positive integers; None stays None."""
-    if text is None:
-        return None
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or min(values) < 1:
-        raise UsageError(f"{option} {text!r} is not a list of numbers above zero.", f"Write {option} 3,4,4,5.")
-    return values
-
-
-def assignments(pairs: list[str] | None, option: str = "-o") -> dict[str, Any]:
-    """``key=value`` pairs; a value is read as JSON where it is JSON, ``3,4,4,5`` as a list, else as text."""
-    found: dict[str, Any] = {}
+def assignments(pairs: list[str] | None, option: str = "-o") -> dict[str, str]:
+    """``key=value`` pairs as text; whoever knows the key reads the value."""
+    found: dict[str, str] = {}
     for pair in pairs or ():
         key, sign, value = pair.partition("=")
         key = key.strip().replace("-", "_")
         if not sign or not key.isidentifier():
             raise UsageError(f"{option} {pair!r} is not key=value.", f"Write {option} rounds=3.")
-        found[key] = _value(value.strip())
+        found[key] = value.strip()
     return found
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass
-    if "," in text:
-        return [_value(part.strip()) for part in text.split(",")]
-    return text
 
 
 def read_text(path: str, what: str) -> str:

@@ -9,11 +9,9 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from . import options
+from . import options, pages
 
-_Search = Annotated[
-    str | None, typer.Argument(metavar="S", help="A search, such as s1 (the latest when left out).")
-]
+_Search = Annotated[str | None, typer.Argument(metavar="S", help="A search: s1 or its name; the latest when left out.")]
 
 
 def ls(db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
@@ -25,9 +23,9 @@ def ls(db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
         if json:
             out.emit(rows)
             return
-        from ..render import console, search_table
+        from ..render import put, search_table
 
-        console().print(search_table(rows))
+        put(search_table(rows))
 
 
 def show(
@@ -43,25 +41,22 @@ def show(
         if json:
             out.emit(document)
             return
-        from ..render import print_document
-
-        print_document(document)
+        pages.show(document)
 
 
 def tree(search: _Search = None, db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
     """Draw the tree of a search: ideas, what came of each, and the best time at each."""
-    from ..storage import documents, ids, open_store
+    from ..storage import documents, open_store
 
     with options.output(json) as out, open_store(db) as store:
-        number = store.latest_search() if search is None else ids.parse_as("s", search)
+        number = documents.find_search(store, search)
         document = documents.tree_document(store, number)
         if json:
             out.emit(document)
             return
-        from ..render import console, idea_tree
+        from ..render import console, idea_tree, put
 
-        to = console()
-        to.print(idea_tree(document, width=max(40, to.width - 50)))
+        put(idea_tree(document, width=max(40, console().width - 50)))
 
 
 def best(
@@ -74,10 +69,10 @@ def best(
 
     Exit code 1 when nothing has passed.
     """
-    from ..storage import documents, ids, open_store
+    from ..storage import documents, open_store
 
     with options.output(json) as out, open_store(db) as store:
-        number = store.latest_search() if search is None else ids.parse_as("s", search)
+        number = documents.find_search(store, search)
         found = documents.best(store, number)
         if found is None:
             if json:
@@ -89,9 +84,10 @@ def best(
         if json:
             out.emit(found)
             return
-        from ..render import print_best
-
-        print_best(found, number, output)
+        if output is not None:
+            print(f"{found['implementation']} is in {output}: {pages.figure(found)}")
+        else:
+            pages.best(found)
 
 
 def _write(path: str, code: str) -> None:

@@ -1,2 +1,267 @@
-def run(): ...
-def resume(): ...
+"""``run`` and ``resume``: a search from a problem to its best kernel."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..model import Device, EvaluationRequest, EvaluationResult, Instance, Problem
+from . import options, pages, parse
+
+if TYPE_CHECKING:
+    from ..ports import Evaluator, SearchSpec
+    from ..storage import SqliteStore
+
+_Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="PROVIDER:MODEL", help="Who proposes; repeatable.  [default: rules]"),
+]
+_Strategy = Annotated[
+    str | None, typer.Option("--strategy", metavar="NAME", help="branch or zero_shot.  [default: branch]")
+]
+_Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds, the baseline's included.")]
+_Width = Annotated[str | None, typer.Option("--width", metavar="3,4,4,5", help="Ideas a round.")]
+_Depth = Annotated[str | None, typer.Option("--depth", metavar="2,3,3,3", help="Implementations an idea, by round.")]
+_TopK = Annotated[int | None, typer.Option("--top-k", help="How many of the best ideas build on.")]
+_More = Annotated[
+    list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the strategy; repeatable.")
+]
+_Usd = Annotated[float | None, typer.Option("--budget-usd", help="Stop when proposers have cost this much.")]
+_Tokens = Annotated[int | None, typer.Option("--budget-tokens", help="Stop after this many tokens.")]
+_Evals = Annotated[int | None, typer.Option("--budget-evals", help="Stop after this many evaluations.")]
+_Time = Annotated[str | None, typer.Option("--budget-time", metavar="TIME", help="Stop after 90s, 15m, 2h, 1d.")]
+_Patience = Annotated[int | None, typer.Option("--patience", help="Stop after so many evaluations with no new best.")]
+_Temperature = Annotated[float | None, typer.Option("--temperature", help="Of a language model.")]
+_MaxTokens = Annotated[int | None, typer.Option("--max-output-tokens", help="Of one answer of a language model.")]
+_Parallel = Annotated[int | None, typer.Option("--parallel", help="Proposer calls, and candidates judged, at once.")]
+
+
+def run(
+    problem: Annotated[str, typer.Argument(metavar="PROBLEM", help="A library problem's name or a problem file.")],
+    model: _Models = None,
+    strategy: _Strategy = None,
+    rounds: _Rounds = None,
+    width: _Width = None,
+    depth: _Depth = None,
+    top_k: _TopK = None,
+    option: _More = None,
+    device: options.Device = None,
+    target: options.Target = None,
+    size: options.Size = None,
+    backend: options.BackendOption = None,
+    precision: options.PrecisionOption = None,
+    tolerance: options.Tolerance = None,
+    budget_usd: _Usd = None,
+    budget_tokens: _Tokens = None,
+    budget_evals: _Evals = None,
+    budget_time: _Time = None,
+    patience: _Patience = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the search: same seed, same tree.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="A name to find the search by.")] = None,
+    temperature: _Temperature = None,
+    max_output_tokens: _MaxTokens = None,
+    timeout: options.Timeout = None,
+    parallel: _Parallel = None,
+    trials: options.Trials = None,
+    samples: options.Samples = None,
+    config: options.Config = None,
+    allow_unsafe: options.AllowUnsafe = False,
+    db: options.Db = options.DEFAULT_DB,
+    json: options.Json = False,
+) -> None:
+    """Search for a faster kernel for PROBLEM.
+
+    Grows a tree of ideas, judges every implementation, stores all of it, and ends with the best kernel: measured on
+    a GPU, projected on cpu. Ctrl-C once finishes what runs and saves (exit code 130); twice stops now. A search goes
+    on with `kernelgrove resume`. Exit code 1 when it is finished and nothing has passed.
+    """
+    flags = {
+        **_strategy_flags(model, strategy, rounds, width, depth, top_k, option),
+        **_budget_flags(budget_usd, budget_tokens, budget_evals, budget_time, patience),
+        "device": device,
+        "target": target,
+        "size": size,
+        "backend": backend and backend.value,
+        "precision": precision and precision.value,
+        "tolerance": tolerance,
+        "seed": seed,
+        "name": name,
+        "temperature": temperature,
+        "max_output_tokens": max_output_tokens,
+        "timeout": timeout,
+        "parallel": parallel,
+        "trials": trials,
+        "samples": samples,
+    }
+    from .. import strategies
+    from ..config import SearchConfig
+    from ..engine import search as engine
+    from ..live import watch
+    from ..problems.problem import load
+    from ..storage import open_store
+    from .cases import open_pool
+
+    settings = SearchConfig.load(flags, config)
+    strategies.make(settings.strategy, settings.strategy_options)
+    engine.proposers_of(settings.model, settings.search_options)
+    reference = load(problem)
+    _check_database(db)
+    with (
+        options.output(json) as out,
+        closing(open_pool(settings.device, settings.target, parallel=parallel, allow_unsafe=allow_unsafe)) as pool,
+    ):
+        where = pool.device()
+        instance = pool.prepare(reference, settings.size)
+        title = f"{reference.name} on {where.name} for {where.gpu} ({where.basis})"
+        if not json:
+            print(title, file=out.progress, flush=True)
+        with open_store(db, create=True) as store:
+            ready = _Prepared(pool, instance, pool.parallel, int(getattr(pool, "protocol", 1)))
+            with watch(out.progress, title) as view:
+                found = engine.start(settings, reference, store, ready, events=view)
+            code = _conclude(out, store, found, db, json)
+    if code:
+        raise typer.Exit(code)
+
+
+def resume(
+    search: Annotated[
+        str | None, typer.Argument(metavar="S", help="A search: s1 or its name; the latest when left out.")
+    ] = None,
+    model: _Models = None,
+    strategy: _Strategy = None,
+    rounds: _Rounds = None,
+    width: _Width = None,
+    depth: _Depth = None,
+    top_k: _TopK = None,
+    option: _More = None,
+    device: options.Device = None,
+    budget_usd: _Usd = None,
+    budget_tokens: _Tokens = None,
+    budget_evals: _Evals = None,
+    budget_time: _Time = None,
+    patience: _Patience = None,
+    temperature: _Temperature = None,
+    max_output_tokens: _MaxTokens = None,
+    timeout: options.Timeout = None,
+    parallel: _Parallel = None,
+    allow_unsafe: options.AllowUnsafe = False,
+    db: options.Db = options.DEFAULT_DB,
+    json: options.Json = False,
+) -> None:
+    """Go on with a search, with its own options unless given anew.
+
+    A search that a budget ended goes on when that budget is raised; one that is finished prints its document.
+    """
+    overrides = {
+        **_strategy_flags(model, strategy, rounds, width, depth, top_k, option),
+        **_budget_flags(budget_usd, budget_tokens, budget_evals, budget_time, patience),
+        "temperature": temperature,
+        "max_output_tokens": max_output_tokens,
+        "timeout": timeout,
+        "parallel": parallel,
+    }
+    from ..engine import search as engine
+    from ..live import watch
+    from ..storage import open_store
+    from ..storage.documents import find_search
+    from .cases import open_pool
+
+    def evaluator_for(spec: SearchSpec) -> Evaluator:
+        here = spec.device.name if device in (None, "auto") else str(device)
+        return open_pool(here, spec.device.gpu, parallel=parallel, allow_unsafe=allow_unsafe)
+
+    with options.output(json) as out, open_store(db) as store:
+        number = find_search(store, search)
+        spec = store.search(number).spec
+        title = f"{spec.problem.name} on {spec.device.name} for {spec.device.gpu} ({spec.device.basis})"
+        with watch(out.progress, title) as view:
+            engine.resume(store, number, evaluator_for, overrides, events=view)
+        code = _conclude(out, store, number, db, json)
+    if code:
+        raise typer.Exit(code)
+
+
+def _strategy_flags(
+    model: list[str] | None,
+    strategy: str | None,
+    rounds: int | None,
+    width: str | None,
+    depth: str | None,
+    top_k: int | None,
+    option: list[str] | None,
+) -> dict[str, Any]:
+    more = parse.assignments(option)
+    return {
+        "model": tuple(model) if model else None,
+        "strategy": strategy,
+        "rounds": rounds,
+        "width": width,
+        "depth": depth,
+        "top_k": top_k,
+        "options": more or None,
+    }
+
+
+def _budget_flags(
+    usd: float | None, tokens: int | None, evals: int | None, time: str | None, patience: int | None
+) -> dict[str, Any]:
+    return {
+        "budget_usd": usd,
+        "budget_tokens": tokens,
+        "budget_evals": evals,
+        "budget_time": time,
+        "patience": patience,
+    }
+
+
+@dataclass
+class _Prepared:
+    """An evaluator whose instance is known: a problem is tried before the database is made, and tried once."""
+
+    evaluator: Evaluator
+    instance: Instance
+    parallel: int
+    protocol: int
+
+    def device(self) -> Device:
+        return self.evaluator.device()
+
+    def prepare(self, problem: Problem, size: str | None = None) -> Instance:
+        return self.instance
+
+    def evaluate(self, request: EvaluationRequest) -> EvaluationResult:
+        return self.evaluator.evaluate(request)
+
+    def close(self) -> None:
+        self.evaluator.close()
+
+
+def _check_database(url: str) -> None:
+    """Refuse a database that cannot be used before anything slow; make none. Raises StoreError."""
+    from ..errors import NotFound
+    from ..storage import open_store
+
+    try:
+        open_store(url).close()
+    except NotFound:
+        pass  # made when there is something to store
+
+
+def _conclude(out: options.Output, store: SqliteStore, search: int, db: str, json: bool) -> int:
+    """Print how a search ended; the exit code."""
+    from ..storage.documents import best, search_document, tree_document
+
+    document = search_document(store, search)
+    if json:
+        out.emit(document)
+    else:
+        problem = store.search(search).spec.problem
+        again = problem.path or problem.name
+        pages.conclusion(document, tree_document(store, search), best(store, search), again, db)
+    if document["stopped_by"] == "user":
+        return 130
+    return 1 if document["status"] == "finished" and document["best"] is None else 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ..errors import ProposerError
+from ..errors import KernelGroveError, ProposerError
 from ..model import Idea, JobKind, TreeView, Usage
 from ..ports import (
     CodeResult,
@@ -101,6 +101,6 @@ def _fresh(ideas: Sequence[Idea], payload: Mapping[str, object], view: TreeView)
 def describe(error: BaseException) -> str:
     """One line for the store: our own errors as they are, others with their type."""
     text = " ".join(str(error).split())
-    if isinstance(error, ProposerError):
+    if isinstance(error, KernelGroveError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

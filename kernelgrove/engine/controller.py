@@ -132,7 +132,7 @@ class Controller:
                 self._store.set_status(self.search_id, SearchStatus.RUNNING, None, str(self._owner))
                 if self._evaluator is not None:
                     self._device = self._evaluator.device()
-                self._tell(SearchStarted(self.search_id, record.elapsed_s > 0, recovered))
+                self._tell(SearchStarted(self.search_id, self._store.tree(self.search_id).step > 0, recovered))
                 by, because = self._loop()
             except BaseException as error:
                 self._give_up(error)
@@ -208,7 +208,7 @@ class Controller:
                 ended = self._why_idle(view, used_up, planned)
                 if ended is not None:
                     return ended
-            for ended_job in self._runner.wait(self._patience(spent, planned)):
+            for ended_job in self._runner.wait(self._wait_s(spent, planned)):
                 self._commit(ended_job)
             self._renew()
             self._save_elapsed()
@@ -238,7 +238,7 @@ class Controller:
             return StoppedBy.WAITING, f"{len(waiting)} jobs wait for another process ({kinds})"
         return StoppedBy.STRATEGY, "the strategy asks for nothing more"
 
-    def _patience(self, spent: Spent, planned: int) -> float:
+    def _wait_s(self, spent: Spent, planned: int) -> float:
         """Seconds to wait for a job to end before leases, time and budgets are looked at again."""
         if not self._running:
             return 0.0 if planned else POLL_S
@@ -356,8 +356,6 @@ class Controller:
         """Commit how a job ended, and tell of it."""
         job = ended.job
         self._running.pop(job.id, None)
-        if self._now:
-            return
         error, result = ended.error, None
         if error is None:
             try:

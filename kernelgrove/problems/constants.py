@@ -17,7 +17,7 @@ from dataclasses import dataclass
 SMALL = 8
 
 _SETTINGS = frozenset({"SIZES", "PRECISION", "MODE"})
-_KEPT_NAMES = re.compile(r"kernel|stride|pad|dilat|pool|seed|dim$|axis", re.IGNORECASE)
+_KEPT_NAMES = re.compile(r"kernel|stride|pad|dilat|pool|seed", re.IGNORECASE)
 _FUNCTIONS = frozenset({"get_inputs", "get_init_inputs"})
 _ARITHMETIC: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -58,30 +58,32 @@ def find_sites(tree: ast.Module) -> Sites:
     return Sites({value: tuple(nodes) for value, nodes in sorted(sizes.items())}, frozenset(kept))
 
 
-def shrunk(values: Iterable[int], kept: Iterable[int], power: float, divisors: bool) -> dict[int, int]:
+def shrunk(
+    values: Iterable[int], kept: Iterable[int], power: float, divisors: bool, exact: bool = True
+) -> dict[int, int]:
     """About ``value ** power`` for each of *values*: in the same order, unequal, unlike any of *kept*, none larger.
 
-    A power of two stays one, since a kernel may rightly count on it; any other size gets one that is no multiple of
-    eight, so that a missing bounds check shows. With *divisors*, a size that other sizes divide gets a multiple of
-    what they become (heads and width, groups and channels), as far as that leaves it small.
+    A power of two stays one if *exact*, since a kernel may rightly count on it; any other size gets one that is no
+    multiple of eight, so that a missing bounds check shows. With *divisors*, a size that other sizes divide gets a
+    multiple of what they become (heads and width, groups and channels), as far as that leaves it small.
     """
     taken = set(kept)
     result: dict[int, int] = {}
     last = 0
     for value in sorted(values):
-        exact = value & (value - 1) == 0
-        target = 2 ** max(2, round(math.log2(value) * power)) if exact else max(5, round(value**power))
+        doubles = exact and value & (value - 1) == 0
+        target = 2 ** max(2, round(math.log2(value) * power)) if doubles else max(4, round(value**power))
         step = 1
-        if divisors and not exact:
+        if divisors and not doubles:
             for smaller in [*kept, *result]:
                 new = result.get(smaller, smaller)
                 if smaller > 1 and value % smaller == 0 and math.lcm(step, new) <= max(2 * target, 2 * new):
                     step = math.lcm(step, new)
             target = max(1, round(target / step)) * step
         while target < value and (
-            target in taken or target <= last or (step == 1 and not exact and target % SMALL == 0)
+            target in taken or target <= last or (step == 1 and not doubles and target % SMALL == 0)
         ):
-            target = target * 2 if exact else target + step
+            target = target * 2 if doubles else target + step
         result[value] = last = min(target, value)
         taken.add(result[value])
     return result

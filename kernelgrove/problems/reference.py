@@ -11,6 +11,7 @@ import itertools
 import linecache
 import random
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ from ..errors import ProblemError
 from .outputs import flatten
 
 _serial = itertools.count(1)
+
+#: The random generators belong to the process: one thread at a time seeds them and draws.
+_drawing = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Reference:
 
     Every method raises ProblemError, in one sentence, for what the file gets wrong. ``make`` and ``inputs`` seed the
     process's random generators (torch on every device, NumPy, ``random``) and leave them so. Devices may be given as
-    torch accepts them; ``meta`` works wherever the model's own code allows it.
+    torch accepts them; ``meta`` works wherever the model's own code allows it. Thread-safe.
     """
 
     def __init__(self, source: str, name: str, mode: str = "train") -> None:
@@ -88,7 +92,7 @@ class Reference:
         function = getattr(self._module, "get_init_inputs", None)
         if function is None:
             return []
-        with torch.random.fork_rng(devices=[]), self._blame("get_init_inputs()"):
+        with _drawing, torch.random.fork_rng(devices=[]), self._blame("get_init_inputs()"):
             _seed(0)
             return self._listed(function(), "get_init_inputs")
 
@@ -96,7 +100,7 @@ class Reference:
         """A model on *device*, its weights drawn from *seed*, in the mode it was constructed in (or eval if asked)."""
         where = torch.device(device)
         arguments = _moved(self.init_inputs(), where)
-        with self._blame("the constructor of Model"), where:
+        with _drawing, self._blame("the constructor of Model"), where:
             _seed(seed)
             model = self._construct(arguments)
         if not isinstance(model, nn.Module):
@@ -108,7 +112,7 @@ class Reference:
     def inputs(self, seed: int, device: torch.device | str) -> list[Any]:
         """One set of inputs on *device*, drawn from *seed*; the same seed gives the same values on one device."""
         where = torch.device(device)
-        with self._blame("get_inputs()"):
+        with _drawing, self._blame("get_inputs()"):
             _seed(seed)
             with where:
                 made = self._listed(self._module.get_inputs(), "get_inputs")

@@ -28,7 +28,7 @@ from .sizes import replace, size_name, sized_source
 #: The name of the size that shrinking makes.
 SCALED = "scaled"
 
-_POWERS = tuple(p / 100 for p in range(90, 25, -5))
+_POWERS = tuple(p / 100 for p in range(25, 95, 5))
 
 #: Multiplies FLOPs of convolutions, which kernels do with a short inner loop: many more interpreted steps a FLOP.
 _CONVOLUTION_WEIGHT = 12
@@ -81,21 +81,15 @@ def scaling(problem: Problem, size: str | None = None, limit: Cost = LIMIT, seco
     search = _Search(problem, source, limit, time.monotonic() + seconds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        given = search.cost({}, "meta")
-        if given is not None and given.over(limit) <= 1:
-            return Scaling(label, source)
-        if not search.sites.sizes:
-            return Scaling(label, source, note="no integer sizes were found to shrink")
-        new = search.from_meta(given) if given is not None else search.from_cpu()
+        new = search.smallest_change()
     if not new:
-        return Scaling(label, source, note="the reference runs at no smaller sizes that were tried")
+        return Scaling(label, source, note=search.note)
     sizes = {value: new.get(value, value) for value in search.sites.sizes}
-    note = "" if search.best <= 2 else f"still {search.best:.1f} times what the interpreter runs in about a second"
-    return Scaling(SCALED, search.source(new), sizes, note)
+    return Scaling(SCALED, search.source(new), sizes, search.note)
 
 
 class _Search:
-    """One search for smaller sizes. ``best`` is how far over the limit what was returned is."""
+    """One search for smaller sizes; ``note`` says afterwards what is wanting in its result."""
 
     def __init__(self, problem: Problem, source: str, limit: Cost, deadline: float) -> None:
         self.problem = problem
@@ -103,79 +97,101 @@ class _Search:
         self.limit = limit
         self.deadline = deadline
         self.sites: Sites = find_sites(ast.parse(source))
-        self.best = 1.0
+        self.note = ""
+        self.nearest: tuple[float, dict[int, int]] | None = None  # what runs, though too large, and how far over
 
     def source(self, new: Mapping[int, int]) -> str:
         return replace(self.text, self.sites.edits(new))
 
-    def cost(self, new: Mapping[int, int], device: str) -> Cost | None:
-        """What one pass with sizes *new* takes, or None where the reference does not run with them."""
-        return measure(self.source(new), self.problem.name, self.problem.mode, device)
+    def over(self, new: Mapping[int, int], device: str) -> float | None:
+        """How far over the limit one pass with sizes *new* is, or None where the reference does not run with them."""
+        cost = measure(self.source(new), self.problem.name, self.problem.mode, device)
+        return None if cost is None else cost.over(self.limit)
 
     def late(self) -> bool:
         return time.monotonic() > self.deadline
 
-    def from_meta(self, given: Cost) -> dict[int, int]:
-        """All sizes shrunk together, the least that is enough; failing that, one and two at a time.
+    def smallest_change(self) -> dict[int, int]:
+        """The largest sizes that fit the limit; empty where those of the file do, or nothing smaller runs."""
+        if not self.sites.sizes:
+            self.note = "no integer sizes were found to shrink"
+            return {}
+        new, complete = self.together("meta")
+        if new and not complete:
+            return new
+        if not new and self.nearest:
+            return self.one_by_one(*self.nearest)
+        given = self.over({}, "meta")
+        if given is not None and given <= 1:
+            return {}
+        if new:
+            return new
+        if given is not None:
+            return self.one_by_one(given, {value: value for value in self.sites.sizes})
+        # The reference reads values, or is at fault. Real runs tell; they begin small, and full size is never tried.
+        new, complete = self.together("cpu")
+        if not new:
+            self.note = "the reference runs at no smaller sizes that were tried"
+        return new
 
-        Shrinking together keeps the instance's proportions, so it is preferred as far as twice the limit.
+    def together(self, device: str) -> tuple[dict[int, int], bool]:
+        """All sizes shrunk by one power, the largest that fit, or nearly do where none does.
+
+        This keeps the instance's proportions. It begins with the smallest, which are the quickest to run, and stops
+        at the first that is too large. Also tells whether it never met one that is: then the file's own may fit.
         """
-        least: dict[int, int] = {}
-        for new in self.together(_POWERS):
-            found = self.cost(new, "meta")
-            over = found.over(self.limit) if found is not None else math.inf
-            if over <= 1 and self.real(new):
-                return new
-            if over <= (self.best if least else 2) and self.real(new):
-                least, self.best = new, over
-            if self.late():
-                break
-        if least:
-            return least
-        new, found = self.one_by_one(given)
-        # Well over the limit a real run may take minutes; what runs on meta is then taken on trust.
-        self.best = found.over(self.limit)
-        return new if new and (self.best > 100 or self.real(new)) else {}
-
-    def from_cpu(self) -> dict[int, int]:
-        """For a reference that meta cannot run (it reads values): real runs, the smallest sizes first."""
-        accepted: dict[int, int] = {}
-        for new in self.together(tuple(reversed(_POWERS))):
-            started = time.monotonic()
-            found = self.cost(new, "cpu")
-            if found is not None:
-                if found.over(self.limit) > 1:
-                    if not accepted:
-                        accepted, self.best = new, found.over(self.limit)
+        for exact in (True, False):
+            fitting: list[tuple[float, dict[int, int]]] = []
+            complete = True
+            for new in self.ladder(exact):
+                started = time.monotonic()
+                over = self.over(new, device)
+                if over is not None and over <= 2:
+                    fitting.append((over, new))
+                slow = device == "cpu" and time.monotonic() - started > 0.5
+                if over is not None and over > 2 and device == "meta" and (not self.nearest or over < self.nearest[0]):
+                    self.nearest = (over, new)
+                if (over is not None and over > 2) or slow or self.late():
+                    complete = False
                     break
-                accepted = new
-            if self.late() or time.monotonic() - started > 0.5:
-                break
-        return accepted
+            well = [new for over, new in fitting if over <= 1] or [new for _, new in sorted(fitting, key=_first)[:1]]
+            for new in reversed(well):
+                if device == "cpu" or self.over(new, "cpu") is not None:  # meta does not look at indices
+                    return new, complete
+        return {}, False
 
-    def together(self, powers: tuple[float, ...]) -> Iterator[dict[int, int]]:
+    def ladder(self, exact: bool) -> Iterator[dict[int, int]]:
+        """Sizes to try, the smallest first, without repeats and without the file's own."""
         seen: list[dict[int, int]] = []
-        for power, divisors in itertools.product(powers, (False, True)):
-            new = shrunk(self.sites.sizes, self.sites.kept, power, divisors)
-            if new not in seen and any(new[value] != value for value in new):
+        for power, divisors in itertools.product(_POWERS, (False, True)):
+            new = shrunk(self.sites.sizes, self.sites.kept, power, divisors, exact)
+            if new not in seen and _changed(new):
                 seen.append(new)
                 yield new
 
-    def one_by_one(self, given: Cost) -> tuple[dict[int, int], Cost]:
-        """Sizes shrunk singly, then in pairs by one factor, from what is known to run; stops when that is enough."""
-        new = {value: value for value in self.sites.sizes}
-        found = given
-        for power in _POWERS[4::2]:
-            for trial in self.singly(new, power):
-                if found.over(self.limit) <= 1 or self.late():
-                    return _changed(new), found
-                if (cost := self.cost(trial, "meta")) is not None and cost.over(self.limit) <= found.over(self.limit):
+    def one_by_one(self, best: float, start: Mapping[int, int]) -> dict[int, int]:
+        """Sizes shrunk singly, then in pairs, from *start*, which runs, *best* times over; stops when that is enough.
+
+        Singly and in pairs, relations between sizes that must hold are found by what runs.
+        """
+        new = dict(start)
+        given = best
+        for power in (0.7, 0.6, 0.5, 0.4, 0.3):
+            for trial in itertools.chain(self.singly(new, power), self.paired(new)):
+                if best <= 1 or self.late():
+                    break
+                if (over := self.over(trial, "meta")) is not None and over < best:
                     new.update(trial)
-                    found = cost
-        return _changed(new), found
+                    best = over
+        # Far over the limit a real run may take minutes; what runs on meta is then taken on trust.
+        if best <= 100 and self.over(new, "cpu") is None:
+            new, best = dict(start), given
+        if best > 2:
+            self.note = f"{best:.3g} times what the interpreter runs in about a second: its sizes are tied to the model"
+        return _changed(new)
 
     def singly(self, new: dict[int, int], power: float) -> Iterator[dict[int, int]]:
-        """Trials that change one size of *new*, or two; *new* may change between them."""
+        """Trials that change one size of *new*, which may change between them."""
         for value in sorted(new, reverse=True):
             before = new[value]
             for candidate in smaller(before, [*self.sites.kept, *new.values()], power):
@@ -183,24 +199,23 @@ class _Search:
                     yield {**new, value: candidate}
                 if new[value] != before:
                     break
+
+    def paired(self, new: dict[int, int]) -> Iterator[dict[int, int]]:
+        """Trials that change two sizes of *new* by one factor, the largest factors first."""
         for first, second in itertools.combinations(sorted(new, reverse=True), 2):
-            for factor in (8, 4, 3, 2):
-                a, b = new[first], new[second]
-                if a % factor == 0 and b % factor == 0 and min(a, b) // factor > 1:
-                    pair = {first: a // factor, second: b // factor}
-                    if self.free(new, pair):
-                        yield {**new, **pair}
-                    if new[first] != a:
-                        break
+            a, b = new[first], new[second]
+            common = math.gcd(a, b)
+            for unit in range(1, common):
+                pair = {first: a // common * unit, second: b // common * unit}
+                if min(pair.values()) > 3 and self.free(new, pair):
+                    yield {**new, **pair}
+                if new[first] != a or unit > 16:
+                    break
 
     def free(self, new: Mapping[int, int], change: Mapping[int, int]) -> bool:
         """Whether the sizes stay unequal to each other, and to the kept constants, under *change*."""
         others = {at for value, at in new.items() if value not in change} | self.sites.kept
         return len(set(change.values())) == len(change) and not others & set(change.values())
-
-    def real(self, new: Mapping[int, int]) -> bool:
-        """Whether the reference runs on values too: meta does not look at indices."""
-        return self.cost(new, "cpu") is not None
 
 
 def measure(source: str, name: str, mode: str, device: str) -> Cost | None:
@@ -228,6 +243,10 @@ def measure(source: str, name: str, mode: str, device: str) -> Cost | None:
         return None
     finally:
         reference.close()
+
+
+def _first(pair: tuple[float, dict[int, int]]) -> float:
+    return pair[0]
 
 
 def _changed(new: Mapping[int, int]) -> dict[int, int]:

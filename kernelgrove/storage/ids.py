@@ -37,7 +37,6 @@ def parse_as(kind: str, text: str) -> int:
     """The number in *text*, which must name a *kind* (one of ``KINDS``). Raises UsageError."""
     found, number = parse(text)
     if found != kind:
-        raise UsageError(
-            f"{text} is the id of a {KINDS[found]}, and a {KINDS[kind]} was expected.", f"Give one like {kind}1."
-        )
+        article = "an" if found in "ie" else "a"
+        raise UsageError(f"{text} is {article} {KINDS[found]}, not a {KINDS[kind]}.", f"Give an id like {kind}1.")
     return number

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, select
 
 from ..errors import NotFound
 from . import searches, snapshot
-from .documents import iso, search_document
 from .ids import KINDS, parse, show, show_or_none
+from .overview import iso, search_document
 from .store import SqliteStore
 from .tables import COMPLETION, DEVICE, EVALUATION, IMPLEMENTATION, JOB, NODE, PROBLEM, SEARCH
 

@@ -43,6 +43,13 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
     return strategy
 
 
+def canonical(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """*options* under the names that ``OPTIONS`` gives them, as plain JSON values. Raises UsageError as ``make``."""
+    make(name, options)
+    spelled = {alias: option.name for option in OPTIONS[name] for alias in (option.name, *option.aliases)}
+    return {spelled[key.replace("-", "_")]: value for key, value in options.items()}
+
+
 def describe() -> str:
     """Every strategy's options, one a line, for help."""
     lines: list[str] = []

@@ -35,7 +35,7 @@ class Option:
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return found[0] if found else None
 
 

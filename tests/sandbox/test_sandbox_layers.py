@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_the_sandbox import copy_for_others
 
 import kernelgrove
 from kernelgrove.engine.evaluator.sandbox import (
@@ -23,15 +24,18 @@ from kernelgrove.engine.evaluator.sandbox import (
     SandboxError,
     clean_environment,
     default_read_paths,
+    environment,
+    landlock,
+    paths,
     probe,
+    seccomp,
+    syscalls,
 )
-from kernelgrove.engine.evaluator.sandbox import environment, landlock, paths, seccomp, syscalls
 
 NURSERY = Path(__file__).with_name("in_the_sandbox.py")
 PACKAGE = Path(kernelgrove.__file__).parent
 NOBODY = 65534
 ROOT = os.geteuid() == 0
-SYSTEM_PYTHON = "/usr/bin/python3"
 MEBI = 1 << 20
 
 WORKS = {
@@ -73,7 +77,7 @@ STOPPED = {
     "shared_memory": ("seccomp", "errno 1"),
     "forget_parent": ("seccomp", "errno 1"),
     "send_orphans_away": ("seccomp", "errno 1"),
-    "become_root": ("capabilities", "PermissionError"),
+    "become_root": ("capabilities", ("PermissionError", "OSError: [Errno 22]")),  # 22: no user 0 in its namespace
     "much_memory": ("memory_limit", "MemoryError"),
     "long_file": ("limits", "OSError: [Errno 27]"),
     "many_descriptors": ("limits", "OSError: [Errno 24]"),
@@ -159,17 +163,10 @@ def ordinary(open_folder: Path, listener: str) -> dict[str, Any]:
     scratch.mkdir()
     nursery = NURSERY
     if ROOT:
-        version = subprocess.run([SYSTEM_PYTHON, "--version"], capture_output=True, text=True).stdout.split()
-        if not version or tuple(map(int, version[1].split(".")[:2])) < (3, 11):
-            pytest.skip(f"{SYSTEM_PYTHON} is {version or 'absent'}: no interpreter that another user can read")
-        for name in ("__init__.py", "errors.py", "engine/__init__.py", "engine/evaluator/__init__.py"):
-            (open_folder / "kernelgrove" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PACKAGE / name, open_folder / "kernelgrove" / name)
-        part = "engine/evaluator/sandbox"
-        shutil.copytree(PACKAGE / part, open_folder / "kernelgrove" / part, ignore=shutil.ignore_patterns("__pycache__"))
-        nursery = Path(shutil.copy(NURSERY, open_folder))
-        out = subprocess.run([SYSTEM_PYTHON, "-I", "-c", "import sys, json; print(json.dumps(sys.path))"], capture_output=True)
-        search, python = [str(open_folder), *json.loads(out.stdout)], SYSTEM_PYTHON
+        copied = copy_for_others(PACKAGE, open_folder)
+        if copied is None:
+            pytest.skip("no system interpreter that another user can read and that is 3.11 or newer")
+        (python, search), nursery = copied, open_folder / NURSERY.name
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         os.chown(scratch, NOBODY, NOBODY)
     known = facts(open_folder, listener)
@@ -177,9 +174,7 @@ def ordinary(open_folder: Path, listener: str) -> dict[str, Any]:
         known["library"] = "/usr/lib/python3"
     attempts = [*WORKS, *SEEN, *STOPPED]
     policy = make_policy(str(scratch), uid=None)
-    return ask(
-        open_folder, policy, python, search, user=user, nursery=nursery, facts=known, attempts=attempts
-    )
+    return ask(open_folder, policy, python, search, user=user, nursery=nursery, facts=known, attempts=attempts)
 
 
 @pytest.mark.parametrize("attempt", [*WORKS_IN_TORCH, *WORKS])
@@ -243,6 +238,17 @@ def test_root_without_a_user_has_no_power(open_folder: Path, listener: str) -> N
     for name in attempts[2:]:
         assert answer["results"][name].startswith("PermissionError"), name
     assert not active(answer)["user"] and not active(answer)["process_limit"] and active(answer)["capabilities"]
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can change its user")
+def test_scratch_works_below_a_folder_that_is_closed_to_the_user(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(mode=0o700)
+    tmp_path.chmod(0o700)
+    attempts = ["works_where_the_folder_above_is_closed", "works_gcc", "works_python"]
+    answer = ask(tmp_path, make_policy(str(scratch)), attempts=attempts)
+    assert list(answer["results"].values()) == ["True True", "compiled", "7"]
+    assert active(answer)["user"]
 
 
 def test_a_missing_required_layer_refuses(open_folder: Path) -> None:
@@ -382,7 +388,10 @@ def test_filter_denies_by_number_and_argument() -> None:
         (0, (), allow, allow),
     ]
     for nr, arguments, closed, opened in cases:
-        assert (run(seccomp.program(False), nr, arguments), run(seccomp.program(True), nr, arguments)) == (closed, opened)
+        assert (run(seccomp.program(False), nr, arguments), run(seccomp.program(True), nr, arguments)) == (
+            closed,
+            opened,
+        )
     assert run(seccomp.program(False), number("ptrace"), (), arch=0x40000003) == deny
 
 

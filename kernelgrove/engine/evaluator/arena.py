@@ -176,7 +176,7 @@ class CudaArena(Arena):
     def create(size: int, device: int) -> CudaArena:
         """Allocate at least *size* bytes on *device*. Raises CudaError (2 is: out of memory)."""
         cuda = _driver()
-        torch.cuda.current_stream(device)  # makes the primary context current in this thread
+        _enter(device)
         prop = _AllocationProp(_PINNED, _POSIX_FD, _Location(_DEVICE, device), None, _AllocFlags())
         granularity = ctypes.c_size_t()
         _call(cuda.cuMemGetAllocationGranularity, ctypes.byref(granularity), ctypes.byref(prop), 0)
@@ -191,6 +191,7 @@ class CudaArena(Arena):
     def open(fd: int, size: int, device: int) -> CudaArena:
         """Map in a worker what the judge exported; *fd* is closed."""
         cuda = _driver()
+        _enter(device)
         handle = ctypes.c_uint64()
         _call(cuda.cuMemImportFromShareableHandle, ctypes.byref(handle), ctypes.c_void_p(fd), _POSIX_FD)
         os.close(fd)
@@ -224,6 +225,12 @@ def _driver() -> ctypes.CDLL:
         library.cuMemGetAllocationGranularity.argtypes = (pointer, pointer, ctypes.c_int)
         _LIBRARY = library
     return _LIBRARY
+
+
+def _enter(device: int) -> None:
+    """Make the device's primary context (PyTorch's) exist, and current in this thread."""
+    torch.cuda.set_device(device)
+    torch.empty(1, device=f"cuda:{device}")
 
 
 def _call(function: Any, *arguments: Any) -> None:

@@ -70,7 +70,6 @@ class Candidate:
         """Construct ``ModelNew(*init)`` after seeding; then take *weights* by name where every name and shape
         matches (returns ``"by name"``), else keep the seeded values (``"by seed"``)."""
         torch.manual_seed(seed)
-        # A stand-in maps "cuda" itself; asking for the real device here would bypass it.
         with torch.device(device):
             model = self._make(*init)
         if isinstance(model, torch.nn.Module):
@@ -88,7 +87,7 @@ class Candidate:
                 taken = "by name"
         self.model = model
         self._buffers = []
-        if isinstance(model, torch.nn.Module) and device != "meta":
+        if isinstance(model, torch.nn.Module):
             self._buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         return taken
 

@@ -92,17 +92,17 @@ class CpuBench:
         full = self._full_size(request)
         if isinstance(full, str):
             return Figures(None, {"eager": None, "compile": None}, note=full)
-        sitting.doing = f"compiling for {self.facts.get('name', 'the target')}"
+        sitting.doing = f"compiling for {self.facts.get('name')}"
         compiling = self._pool.submit(self._compile, full, request)
         try:
-            works: list[Work] | str = self._count(full, request)
+            works = self._count(full, request)
         finally:
             compiled = compiling.result()
         baselines: dict[str, float | None] = {"eager": full.eager.time_ms, "compile": None}
-        detail: dict[str, Any] = {"compiled": [item.to_json() for item in compiled][:16]}
-        if isinstance(works, str):
-            return Figures(None, baselines, detail=detail, note=works)
+        if isinstance(compiled, str) or isinstance(works, str):
+            return Figures(None, baselines, note=compiled if isinstance(compiled, str) else str(works))
         projection = project(works, compiled, self.facts, full.compulsory)
+        detail: dict[str, Any] = {"compiled": [item.to_json() for item in compiled][:16]}
         detail["projection"] = projection.to_json()
         detail["eager"] = full.eager.to_json()
         return Figures(projection.time_ms, baselines, detail=detail)
@@ -127,9 +127,16 @@ class CpuBench:
                     self._full[key] = f"no projection: the reference does not run on the meta device ({text})"
             return self._full[key]
 
-    def _compile(self, full: FullSize, request: EvaluationRequest) -> list[Compiled]:
-        with self.compiling.fork("meta", self.facts, request.precision) as worker:
-            reply = worker.ask("compile", Reply.COMPILED, _COMPILE_LIMIT_S, *self._dry(full, request))
+    def _compile(self, full: FullSize, request: EvaluationRequest) -> list[Compiled] | str:
+        """Raises WorkerFailed where the compiler refuses the kernel, WorkerTimeout where it does not end; whatever
+        else goes wrong is "no projection"."""
+        try:
+            with self.compiling.fork("meta", self.facts, request.precision) as worker:
+                reply = worker.ask("compile", Reply.COMPILED, _COMPILE_LIMIT_S, *self._dry(full, request))
+        except WorkerFailed as failed:
+            if failed.outcome == "compile_error" and failed.stage == "compile":
+                raise
+            return f"no projection: {failed.message}"
         return [Compiled.from_json(item) for item in reply["compiled"]]
 
     def _count(self, full: FullSize, request: EvaluationRequest) -> list[Work] | str:

@@ -53,18 +53,17 @@ class Judge:
 
     def prepare(self, problem: Problem, size: str | None) -> Instance:
         """The instance to judge on: as given on a GPU; also a smaller one, for checking, on the CPU."""
-        from kernelgrove.problems.problem import sized_source
         from kernelgrove.problems.reference import Reference, validate
         from kernelgrove.problems.scale import shrink
+        from kernelgrove.problems.sizes import size_name, sized_source
 
-        full = size or ("full" if "full" in problem.sizes else "given")
-        source = sized_source(problem, None if full == "given" else full)
+        full, source = size_name(problem, size), sized_source(problem, size)
         check, check_source = full, source
         if self.bench.device == "cpu":
             if "small" in problem.sizes:
                 check, check_source = "small", sized_source(problem, "small")
             else:
-                check, check_source = shrink(problem)
+                check, check_source = shrink(problem, size)
         instance = Instance(problem.name, problem.digest, full, source, check, check_source, problem.mode)
         validate(Reference(check_source, problem.name, problem.mode), self.bench.device)
         return instance
@@ -129,6 +128,7 @@ def _work(judge: Judge, message: Mapping[str, Any]) -> Any:
         request = EvaluationRequest(**{**fields, "instance": Instance(**fields["instance"])})
         return lambda: judge.evaluate(request)
     raise ValueError(f"the judge knows no operation {message['op']!r}")
+
 
 if __name__ == "__main__":
     serve(int(sys.argv[1]))

@@ -269,9 +269,8 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
             outcome = Outcome(failed.outcome) if failed.outcome in _BELIEVED else Outcome.RUNTIME_ERROR
             stage = Stage(failed.stage) if failed.stage in set(Stage) else sitting.stage
             return result(outcome, stage, failed.message)
-        except WorkerTimeout:
-            message = f"{sitting.doing} took longer than {request.timeout_s:g} s and was killed"
-            return result(Outcome.TIMEOUT, sitting.stage, message)
+        except WorkerTimeout as late:
+            return result(Outcome.TIMEOUT, sitting.stage, f"{sitting.doing} gave {late} and was killed")
         except WorkerDied as died:
             outcome = Outcome.OUT_OF_MEMORY if "memory" in str(died) else Outcome.WORKER_DIED
             return result(outcome, sitting.stage, f"the worker's process ended during {sitting.doing}: {died}")

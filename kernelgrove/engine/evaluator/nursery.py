@@ -24,7 +24,7 @@ def main(fd: int, mode: str) -> None:
     sock = socket.socket(fileno=fd)
     if mode == "interpret":
         from .interpreter import counting, devices, watching  # noqa: F401 - imported once, for every worker
-        from .interpreter.install import install
+        from .interpreter.adapter import install
         from .projection import aten  # noqa: F401
 
         install()
@@ -32,6 +32,8 @@ def main(fd: int, mode: str) -> None:
         from .interpreter import devices  # noqa: F401
         from .projection import compiling  # noqa: F401
     _import_ahead(mode)
+    if "site-packages" not in sys.path[0]:
+        del sys.path[0]  # the folder that this package came from; a candidate has no business there
     Nursery(sock).run()
 
 

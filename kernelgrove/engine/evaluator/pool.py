@@ -96,8 +96,9 @@ class Pool:
         with self._lock:
             if self._closed:
                 raise EvaluatorError("the evaluator was closed.")
-            if self._sock is not None:
+            if self._sock is not None and self._process is not None and self._process.poll() is None:
                 return
+            self._stop()
             ours, theirs = socket.socketpair()
             root = str(Path(__file__).resolve().parents[3])
             paths = [root, *(path for path in sys.path if path and Path(path).is_absolute())]

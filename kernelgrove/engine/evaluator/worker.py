@@ -39,8 +39,8 @@ def serve(sock: socket.socket, assignment: Assignment) -> None:
     """Enter the sandbox and answer until the judge hangs up. Never returns normally to the nursery's code."""
     os.environ.update(sandbox.clean_environment(assignment.policy.scratch))
     tempfile.tempdir = None  # the nursery may have looked it up
+    worker = Worker(assignment)  # before the sandbox: what fails here is ours, and is read in the nursery's log
     layers = sandbox.enter(assignment.policy, keep_fds=(sock.fileno(),))
-    worker = Worker(assignment)
     send_reply(sock, Reply.READY, 0, {"layers": [layer.to_json() for layer in layers]})
     while True:
         try:
@@ -61,10 +61,14 @@ class Worker:
         self._flush: torch.Tensor | None = None
         self._armed: tuple[Callable[[], Any], torch.Tensor, list[tuple[Any, Any]]] | None = None
         self._output: Any = None
+        #: Where the candidate believes to be. A stand-in maps it to the real device.
+        self.logical = assignment.device
+        self._adopt: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
         if assignment.mode != "cuda":
             from .interpreter import devices
 
             devices.pretend(assignment.facts, assignment.device)
+            self.logical, self._adopt = "cuda", devices.adopt
         candidate.set_precision(assignment.precision)
 
     def answer(self, request: Mapping[str, Any], fds: Sequence[int]) -> tuple[Reply, dict[str, Any]]:
@@ -99,9 +103,9 @@ class Worker:
                 self.arena = CpuArena(fds[2], size)
             self.program = candidate.Candidate.from_text(code.decode(), self.scratch)
         assert self.program is not None
-        weights = [(name, self.arena.view(Slot.from_json(slot))) for name, slot in request["weights"]]
+        weights = [(name, self._view(slot)) for name, slot in request["weights"]]
         init = unpack(arguments, self._views(request["init"]))
-        taken = self.program.construct(init, request["seed"], self.device, weights, request["mode"])
+        taken = self.program.construct(init, request["seed"], self.logical, weights, request["mode"])
         self._synchronise()
         return {"weights": taken}
 
@@ -189,7 +193,7 @@ class Worker:
             with torch.no_grad():
                 for (_path, leaf), (_wanted, slot) in zip(leaves, wanted, strict=True):
                     if slot is not None:
-                        self.arena.view(Slot.from_json(slot)).copy_(leaf.detach())
+                        self._view(slot).copy_(leaf.detach())
             self._synchronise()
         return {"leaves": described, "count": len(leaves), "copied": fits}
 
@@ -203,7 +207,7 @@ class Worker:
 
         works: list[Work] = []
         forward = self._meta_forward(request, fds)
-        with AtenCounter(works.append, self.assignment.precision), counting(works.append):
+        with AtenCounter(works.append, self.assignment.precision, "meta"), counting(works.append):
             forward()
         return {"works": [work.to_json() for work in works[:200]], "launches": len(works)}
 
@@ -221,16 +225,19 @@ class Worker:
 
     def _meta_forward(self, request: Mapping[str, Any], fds: Sequence[int]) -> Callable[[], Any]:
         program = candidate.Candidate.from_text(_read(fds[0]).decode(), self.scratch)
-        init = unpack(_read(fds[1]), [_meta(spec) for spec in request["init"]])
-        program.construct(init, request["seed"], "meta", [], request["mode"])
-        inputs = unpack(_read(fds[2]), [_meta(spec) for spec in request["inputs"]])
+        init = unpack(_read(fds[1]), [self._adopt(_meta(spec)) for spec in request["init"]])
+        program.construct(init, request["seed"], self.logical, [], request["mode"])
+        inputs = unpack(_read(fds[2]), [self._adopt(_meta(spec)) for spec in request["inputs"]])
         return lambda: program.forward(inputs, 0)
 
     # --------------------------------------------------------------------------------------------- small
 
-    def _views(self, slots: Sequence[Any]) -> list[torch.Tensor]:
+    def _view(self, slot: Sequence[Any]) -> torch.Tensor:
         assert self.arena is not None
-        return [self.arena.view(Slot.from_json(slot)) for slot in slots]
+        return self._adopt(self.arena.view(Slot.from_json(slot)))
+
+    def _views(self, slots: Sequence[Any]) -> list[torch.Tensor]:
+        return [self._view(slot) for slot in slots]
 
     def _synchronise(self) -> None:
         if self.device.startswith("cuda"):

@@ -47,7 +47,7 @@ class Nursery:
         self.mode = mode
         self._policy = policy
         self._home = tempfile.mkdtemp(prefix="kernelgrove-")
-        Path(self._home).chmod(0o711)
+        Path(self._home).chmod(0o755)  # each worker's folder in it is its own user's alone
         self._environment = {**environment, **({"TRITON_INTERPRET": "1"} if mode == "interpret" else {})}
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
@@ -58,10 +58,9 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock = ours
         self._sending = threading.Lock()
-        paths = [str(Path(__file__).resolve().parents[3]), *(p for p in sys.path if p and Path(p).is_absolute())]
         with theirs, open(os.path.join(self._home, "log"), "wb") as log:  # noqa: PTH118, PTH123
             self._process = subprocess.Popen(
-                nursery.command(mode, theirs.fileno(), list(dict.fromkeys(paths))),
+                nursery.command(mode, theirs.fileno(), _import_paths()),
                 env=sandbox.clean_environment(self._home, self._environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -248,6 +247,20 @@ class Worker:
         shutil.rmtree(self._scratch, ignore_errors=True)
         if self._user is not None:
             self._user.release()
+
+
+def _import_paths() -> list[str]:
+    """The ``sys.path`` of a nursery: this package's root first (taken off again once it is imported), then what holds
+    the standard library, torch, triton and numpy. Other folders of the caller's are none of a worker's business, and
+    a copy of some library in one of them would shadow the one that a worker may read."""
+    root = str(Path(__file__).resolve().parents[3])
+    own = (sys.prefix, sys.base_prefix)
+    kept = [
+        path
+        for path in sys.path
+        if path.startswith(own) or any(Path(path, name).is_dir() for name in ("torch", "triton", "numpy"))
+    ]
+    return list(dict.fromkeys([root, *(path for path in kept if Path(path).is_absolute())]))
 
 
 def _memfd(data: bytes) -> int:

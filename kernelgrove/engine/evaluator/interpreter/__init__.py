@@ -4,7 +4,8 @@ Two kinds of process use this package. In both, ``devices.pretend(facts, device)
 CUDA hold. An *interpreting* nursery is started with ``TRITON_INTERPRET=1`` and also calls ``install()`` once before it
 forks workers; a *compiling* nursery uses ``devices`` alone, with the stand-in device ``"meta"``.
 
-Nothing is imported until it is asked for, so that ``errors`` costs neither torch nor triton.
+Counting at full size is ``counting.counting``. Nothing is imported until it is asked for, so that ``errors`` costs
+neither torch nor triton.
 """
 
 from __future__ import annotations
@@ -13,21 +14,20 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "install": "install",
+    "install": "adapter",
     "pretend": "devices",
     "adopt": "devices",
     "logical_device": "devices",
     "real_device": "devices",
     "watch": "watching",
     "Watch": "watching",
-    "counting": "counting",
     "CountingLimit": "errors",
     "KernelError": "errors",
     "NeedsValues": "errors",
     "OutOfBounds": "errors",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -26,8 +26,6 @@ class Memory(Protocol):
 
     def load(self, pointers: Any, mask: Array | None, other: Array | None, dtype: Any) -> Array: ...
     def store(self, pointers: Any, value: Array, mask: Array | None, dtype: Any) -> None: ...
-    def find(self, action: str, pointers: Any, mask: Array | None, size: int) -> tuple[Any, bool]: ...
-    def touched(self, region: Any, addresses: Array, mask: Array | None, size: int) -> None: ...
 
 
 def numbers(handle: Any) -> Array:
@@ -66,7 +64,7 @@ class Builder(internals.StockBuilder):  # type: ignore[misc]
         rule = internals.target_dot_sizes()
         if rule is not None:
             self.codegen_fns["min_dot_size"] = rule
-        self.memory: Any = None
+        self.memory: Memory | None = None
         self.extern = ""
 
     def did(self, unit: str, amount: float) -> None:
@@ -231,7 +229,7 @@ class Builder(internals.StockBuilder):  # type: ignore[misc]
         return made(product + total.astype(wide, copy=False), d.dtype)
 
     def dot(self, name: str, precision: Any, amount: float) -> None:
-        """Count a matrix product: integers at the rate of the 8-bit floats, as the hardware runs them."""
+        """Count a matrix product under the unit that does it."""
         if name == "fp32":
             unit = "dot:fp32" if precision == internals.PRECISION.IEEE else "dot:tf32"
             times = 3 if precision == internals.PRECISION.TF32x3 else 1
@@ -239,7 +237,7 @@ class Builder(internals.StockBuilder):  # type: ignore[misc]
         elif name == "fp64":
             self.did("fp64", amount)
         else:
-            self.did(f"dot:{name}" if name in ("fp16", "bf16") else "dot:fp8", amount)
+            self.did(f"dot:{name}" if name in ("fp16", "bf16", "int8") else "dot:fp8", amount)
 
     # memory
 
@@ -267,7 +265,6 @@ class Builder(internals.StockBuilder):  # type: ignore[misc]
     def create_tensor_pointer_load(
         self, pointer: Any, boundary_check: Any, padding_option: Any, cache: Any, eviction: Any, volatile: Any
     ) -> Any:
-        self._origin = getattr(pointer.base, "of", None)
         pointer.materialize_pointers = self._with_origin(pointer)
         return super().create_tensor_pointer_load(pointer, boundary_check, padding_option, cache, eviction, volatile)
 

@@ -23,6 +23,10 @@ class KernelError(RuntimeError):
     line = 0
 
 
+class StaticAssertFailed(AssertionError):
+    """``tl.static_assert`` is false: on the device a compile error, and a configuration that autotune passes over."""
+
+
 class NeedsValues(RuntimeError):
     """The candidate's host code reads a value, or a shape that depends on one, so it cannot be counted without data."""
 

@@ -62,12 +62,17 @@ def _fold(data: list[Array], axis: int, combine: Any, inputs: tuple[Any, ...]) -
 
 
 def _scan(data: list[Array], axis: int, combine: Any, inputs: tuple[Any, ...]) -> list[Array]:
-    """Inclusive scan along ``axis``: each step joins every element with the one ``shift`` before it."""
+    """Inclusive scan along ``axis``: each step joins every element with the one ``shift`` before it.
+
+    The first ``shift`` elements have none: they are joined with themselves (a block's length is a power of two), and
+    what that gives is thrown away.
+    """
     data = [np.moveaxis(d, axis, -1).copy() for d in data]
     shift, length = 1, data[0].shape[-1]
     while shift < length:
-        joined = _call(combine, [d[..., :-shift] for d in data], [d[..., shift:] for d in data], inputs)
-        data = [np.concatenate([d[..., :shift], j], axis=-1) for d, j in zip(data, joined, strict=True)]
+        before = [np.concatenate([d[..., :shift], d[..., :-shift]], axis=-1) for d in data]
+        joined = _call(combine, before, data, inputs)
+        data = [np.concatenate([d[..., :shift], j[..., shift:]], axis=-1) for d, j in zip(data, joined, strict=True)]
         shift *= 2
     return [np.moveaxis(d, -1, axis) for d in data]
 

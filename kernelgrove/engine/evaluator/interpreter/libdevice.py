@@ -278,7 +278,7 @@ def find(name: str, symbol: str) -> Function:
     raise NotImplementedError(f"the interpreter has no {name or symbol} ({symbol}): judge this candidate on a GPU")
 
 
-def install(builder: Any, semantic: Any) -> None:
+def install(semantic: Any) -> None:
     """Make every function of libdevice callable under both of its module names."""
     import triton.language.extra.libdevice as stubs
     from triton.language.extra.cuda import gdc, utils
@@ -289,7 +289,7 @@ def install(builder: Any, semantic: Any) -> None:
     def named(name: str, bound: Function) -> Function:
         def call(*args: Any, **kwargs: Any) -> Any:
             kwargs.pop("_semantic", None)
-            builder.extern = name
+            semantic.builder.extern = name
             return bound(*args, **kwargs)
 
         call.__name__ = name

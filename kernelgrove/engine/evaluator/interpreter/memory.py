@@ -28,7 +28,6 @@ class Region:
     storage: Any  # what tells storages apart, and keeps this one alive
     written: bool = False
     views: dict[Any, Array] = field(default_factory=dict)
-    spent: Array | None = None  # bool a byte of the storage: written by this launch, kept where someone watches
 
     def view(self, dtype: Any) -> Array:
         """The storage as an array of ``dtype``, sharing its memory."""
@@ -97,8 +96,6 @@ class Bounds:
 class RealMemory(Bounds):
     """Loads and stores on the tensors themselves, through NumPy views of their storages."""
 
-    watched = False
-
     def load(self, pointers: Any, mask: Array | None, other: Array | None, dtype: Any) -> Array:
         """Elements at ``pointers`` where ``mask``; elsewhere ``other``, or zero."""
         size = dtype.itemsize
@@ -136,28 +133,7 @@ class RealMemory(Bounds):
             self._slow_store(addresses, value, dtype)
             return
         region.view(dtype)[index] = value
-        self._mark(region, index, size)
-
-    def touched(self, region: Region | None, addresses: Array, mask: Array | None, size: int) -> None:
-        """Record an atomic's writes."""
-        if mask is not None:
-            addresses = addresses[np.broadcast_to(mask, addresses.shape)]
-        if addresses.size == 0:
-            return
-        if region is not None and not (index_base := addresses - np.uint64(region.low)).size == 0:
-            self._mark(region, index_base // np.uint64(size), size)
-            return
-        for each in self.regions:
-            if ((addresses >= np.uint64(each.low)) & (addresses < np.uint64(each.high))).any():
-                each.written = True
-
-    def _mark(self, region: Region, index: Array, size: int) -> None:
         region.written = True
-        if self.watched:
-            if region.spent is None:
-                region.spent = np.zeros(region.high - region.low, dtype=bool)
-            whole = len(region.spent) // size * size
-            region.spent[:whole].reshape(-1, size)[index] = True
 
     @staticmethod
     def _index(offsets: Array, size: int) -> Array | None:
@@ -183,4 +159,6 @@ class RealMemory(Bounds):
         from .internals import raw_store
 
         raw_store(np.ascontiguousarray(addresses), np.ascontiguousarray(value), np.ones(addresses.shape, dtype=bool))
-        self.touched(None, addresses, None, dtype.itemsize)
+        for region in self.regions:
+            if ((addresses >= np.uint64(region.low)) & (addresses < np.uint64(region.high))).any():
+                region.written = True

@@ -10,10 +10,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernelgrove.engine.evaluator.projection.operators import Call, count, fused_attention
-from kernelgrove.engine.evaluator.projection.reductions import op_name
-from kernelgrove.engine.evaluator.projection.traffic import operands, tensors, touched
-from kernelgrove.engine.evaluator.work import Work
+from ..work import Work
+from .operators import Call, count, fused_attention
+from .reductions import op_name
+from .traffic import operands, tensors, touched
 
 #: Allocations and reads of values, which launch nothing.
 _SILENT = frozenset(

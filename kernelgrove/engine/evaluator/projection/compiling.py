@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernelgrove.engine.evaluator.projection import driver
-from kernelgrove.engine.evaluator.work import Compiled
+from ..work import Compiled
+from . import driver
 
 #: Longest part of a compiler's message that is worth passing on to a proposer.
 _MOST_LINES = 24

@@ -8,7 +8,8 @@ A launch takes the longest of four times, each of which can be followed by hand:
 - *latency* of the programs one after another on their slots;
 
 and never less than an empty kernel (*launch*); a gap to the next one is added. Constants and their sources stand
-below, calibrated against nothing but the H200 figures quoted in docs/projection.md. Standard library only.
+below; docs/projection.md says which are documented, which fitted to H200 measurements, and which assumed. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kernelgrove.engine.evaluator.work import Compiled, Work
+from ..work import Compiled, Work
 
 #: Share of the datasheet's bandwidth that a large copy reaches: 4.3 of 4.8 TB/s on the H200, as measured.
 DRAM_EFFICIENCY = 0.9
 #: Bytes an SM can exchange with L2 a clock (NVIDIA A100 whitepaper: 64 B/clk/SM read; later chips the same).
 SM_BYTES_PER_CLOCK = 64
-#: Share of all SMs' ports that L2 serves: 5.5-7 TB/s are published for the H100, whose ports add up to 16.7 TB/s.
+#: Share of all SMs' ports that L2 serves. An assumption: it gives an H100 6.7 TB/s, twice its DRAM.
 L2_EFFICIENCY = 0.4
-#: Load-to-use time of an L2 hit and of a DRAM access under load, seconds (pointer-chasing microbenchmarks publish
-#: about 0.15-0.25 and 0.4-0.6 µs for Ampere and Hopper; a busy memory system is at the upper end).
+#: Load-to-use time of an L2 hit and of a DRAM access under load, seconds. The usual order of magnitude of recent
+#: chips, assumed for all; with the bytes in flight below it gives the H200's layer norm of 16 long rows its 8 ms.
 L2_LATENCY_S, DRAM_LATENCY_S = 0.25e-6, 0.6e-6
-#: Bytes a thread of a PyTorch kernel keeps in flight: two 16-byte loads (vectorised kernels, unrolled by two or so).
+#: Bytes a thread of a PyTorch kernel keeps in flight: two 16-byte loads. Fitted to that layer norm.
 ATEN_IN_FLIGHT = 32
-#: The same for a Triton kernel whose registers are not known.
+#: The same for a Triton kernel whose registers are not known. An assumption.
 TRITON_IN_FLIGHT = 64
-#: Least time of a program: start, one load from DRAM, a dependent store. Two memory latencies and a little.
+#: Least time of a program: start, one load from DRAM, a dependent store: two memory latencies and a little. Chosen
+#: with the H200's layer norm of 4.2 million rows of 64 in view, which it still puts too low.
 PROGRAM_S = 1.5e-6
-#: Duration of a kernel that does nothing, and the gap between two in one stream (2-4 µs together, as published for
-#: back-to-back launches; the host is assumed to keep ahead).
+#: Duration of a kernel that does nothing, and the gap between two in one stream: assumed, within the 2-4 µs that
+#: back-to-back launches are commonly said to cost together. The host is assumed to keep ahead.
 KERNEL_S, GAP_S = 2.0e-6, 1.0e-6
 #: Lanes an SM: special functions (CUDA C++ Programming Guide, arithmetic throughput table: 16), integers (64).
 SPECIAL_LANES, INT_LANES = 16, 64

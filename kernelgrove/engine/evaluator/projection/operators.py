@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from kernelgrove.engine.evaluator.projection.reductions import (
+from ..work import Work
+from .reductions import (
     BATCH_NORMS,
     CONVOLUTIONS,
     FOLDS,
@@ -26,8 +27,7 @@ from kernelgrove.engine.evaluator.projection.reductions import (
     SOFTMAXES,
     reduction_length,
 )
-from kernelgrove.engine.evaluator.projection.traffic import SECTOR, Operands, tensors, touched
-from kernelgrove.engine.evaluator.work import Work
+from .traffic import SECTOR, Operands, tensors, touched
 
 #: Special-function instructions an element (exp, log, sqrt, reciprocal, sin, tanh run on the SFU or as short
 #: sequences around it; one is counted for each that the formula contains).

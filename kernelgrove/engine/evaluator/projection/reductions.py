@@ -79,7 +79,8 @@ def reduction_length(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
     if name in ("index_add", "scatter_add", "scatter_reduce", "index_reduce", "embedding_bag", "_embedding_bag"):
         return _size(x, args[1]) if len(args) > 1 and isinstance(args[1], int) else x.shape[0]
     if name in GATHERED_LOSSES and first is not None:
-        return math.ceil(args[1].numel() / max(first.numel(), 1))
+        targets: int = args[1].numel()
+        return math.ceil(targets / max(first.numel(), 1))
     if name in FOLDS or name in LOSSES:
         return _ratio(x, first)
     return 1

@@ -126,22 +126,26 @@ def new_network() -> str:
 def become(identity: Identity) -> None:
     """Take on *identity* for good: user, groups, and no capability but those it keeps. Raises OSError."""
     syscalls.bound_capabilities(identity.keep)
+    if os.geteuid() == 0:
+        _user_without_meaning()
     if identity.uid is not None:
         os.setgroups(identity.groups)
         os.setresgid(identity.uid, identity.uid, identity.uid)
         syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)  # until keep_capabilities says which
         os.setresuid(identity.uid, identity.uid, identity.uid)
         syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 0)
-    elif os.geteuid() == 0:
-        _root_without_power()
     syscalls.keep_capabilities(identity.keep)
     if identity.uid is not None:
         # A change of user makes /proc/self belong to root; CUDA and subprocess open files in it.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
 
 
-def _root_without_power() -> None:
-    """Being user 0 gives no capabilities at exec any more: SECBIT_NOROOT and NO_SETUID_FIXUP, locked."""
+def _user_without_meaning() -> None:
+    """Cut the tie between user 0 and capabilities (SECBIT_NOROOT, NO_SETUID_FIXUP, both locked).
+
+    Being user 0 then gives none at exec, and ``access()`` heeds a kept CAP_DAC_READ_SEARCH as ``open()`` does: gcc
+    asks it whether it may use TMPDIR.
+    """
     try:
         syscalls.prctl(syscalls.PR_SET_SECUREBITS, 0b1111)
     except OSError:  # CAP_SETPCAP is not held; no_new_privs keeps exec from giving any

@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ....errors import EnvironmentLacks
@@ -91,6 +92,7 @@ REQUIRED = {
 }
 
 
+_TASKS = "/proc/self/task"
 _NO_DESCRIPTOR = 1 << 31  # above any
 
 
@@ -136,6 +138,8 @@ def enter(
     report.step("oom_first", _die_first)
     devices = paths.gpu_devices() if policy.gpu else ()
     who = identity.plan(policy.uid, policy.read, policy.scratch, devices)
+    # Counted now: inside a user namespace every stranger looks like user 65534.
+    others = limits.tasks_of(os.getuid()) - 1 if who.uid is None else limits.tasks_of(who.uid)
     report.step("scratch", lambda: _enter_scratch(policy.scratch, who.uid))
     report.step("limits", lambda: limits.set_plain(policy.cpu_s, policy.file_bytes, policy.open_files))
     report.step("memory_limit", lambda: _limit_memory(policy))
@@ -144,7 +148,7 @@ def enter(
     built = report.step("landlock_files", lambda: _build(policy, devices, ruleset))
     report.step("user", lambda: _become(who))
     report.step("capabilities", lambda: _check_capabilities(who.keep))
-    report.step("process_limit", lambda: _limit_processes(policy.processes))
+    report.step("process_limit", lambda: _limit_processes(policy.processes, others))
     report.step("session", lambda: _own_session(parent))
     report.step("no_new_privs", _no_new_privs)
     if built:
@@ -180,7 +184,7 @@ def _close_descriptors(keep_fds: Collection[int], log_fd: int | None) -> str:
     for low, high in zip(kept, [*kept[1:], _NO_DESCRIPTOR], strict=True):
         if low + 1 < high:
             _close_between(low + 1, high - 1)
-    still_open = {int(name) for name in os.listdir("/proc/self/fd")} - set(kept)
+    still_open = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - set(kept)
     if len(still_open) > 1:  # one is the listing's own
         raise _Missing(f"{len(still_open) - 1} could not be closed")
     return f"{len(kept)} open"
@@ -215,9 +219,9 @@ def _limit_memory(policy: Policy) -> str:
 def _leave_network(policy: Policy) -> str:
     if policy.network:
         raise _Missing("the policy allows the network")
-    before = os.readlink("/proc/self/ns/net")
+    before = Path("/proc/self/ns/net").readlink()
     how = identity.new_network()
-    if os.readlink("/proc/self/ns/net") == before:
+    if Path("/proc/self/ns/net").readlink() == before:
         raise _Missing("still in the caller's")
     return how
 
@@ -225,6 +229,9 @@ def _leave_network(policy: Policy) -> str:
 def _build(policy: Policy, devices: Collection[str], out: list[landlock.Ruleset]) -> str:
     if landlock.ABI == 0:
         raise _Missing(landlock.ABSENT)
+    if policy.gpu:
+        # Left open for good: the rule is tied to this entry of /proc, which the kernel may forget and make anew.
+        os.open(_TASKS, os.O_PATH | os.O_CLOEXEC)
     out.append(landlock.build(_rules(policy, devices), policy.network))
     return "built"
 
@@ -234,8 +241,9 @@ def _rules(policy: Policy, devices: Collection[str]) -> Iterator[tuple[str, int]
     yield from ((path, landlock.DEVICE) for path in (*paths.DEVICES, *devices))
     yield "/proc", landlock.READ
     if policy.gpu:
-        # cuInit names its threads by writing /proc/self/task/<thread>/comm and fails with 304 where it cannot.
-        yield "/proc", landlock.READ | landlock.WRITE_FILE | landlock.TRUNCATE
+        # cuInit opens /proc/self/task/<thread>/comm to write and fails with error 304 where it may not. No more of
+        # /proc than that: /proc/sys/kernel/core_pattern belongs to user 0, whatever its capabilities.
+        yield _TASKS, landlock.READ | landlock.WRITE_FILE | landlock.TRUNCATE
     yield policy.scratch, landlock.FULL
 
 
@@ -260,13 +268,12 @@ def _check_capabilities(keep: int) -> str:
     return f"none but {', '.join(kept)}" if kept else "none"
 
 
-def _limit_processes(processes: int) -> str:
+def _limit_processes(processes: int, others: int) -> str:
     uid = os.getuid()
     if uid == 0:
         raise _Missing("RLIMIT_NPROC does not bind user 0")
-    others = limits.tasks_of(uid)
     limits.limit(resource.RLIMIT_NPROC, others + processes)
-    return f"{processes} tasks" + (f" beside {others} of user {uid}" if others > 1 else "")
+    return f"{processes} tasks" + (f" beside {others} of user {uid}" if others else "")
 
 
 def _own_session(parent: int) -> str:

@@ -1,5 +1,7 @@
 """Resource limits of a worker, and its place first in line when memory runs out."""
 
+# ruff: noqa: PTH116, PTH208 - two calls for each process of the machine, on the way to every worker
+
 from __future__ import annotations
 
 import os

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import os
 import pwd
@@ -27,12 +26,12 @@ _PREFIX = ("bin", "lib", "lib64", "libexec", "include", "nvvm", "targets", "x86_
 _INDISPENSABLE = ("/usr/bin", "/usr/lib", "/usr/lib64", "/bin", "/lib", "/lib64", "/usr/local/lib", "/usr/local/cuda")
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_GPU_DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/dxg")
+_GPU_DEVICES = ("nvidia*", "dri", "kfd", "dxg")
 
 
 def gpu_devices() -> tuple[str, ...]:
     """The device files and folders of the GPUs on this machine."""
-    return tuple(path for pattern in _GPU_DEVICES for path in sorted(glob.glob(pattern)))
+    return tuple(path for pattern in _GPU_DEVICES for path in sorted(map(str, Path("/dev").glob(pattern))))
 
 
 def default_read_paths(never: Sequence[str] = ()) -> tuple[str, ...]:
@@ -78,7 +77,7 @@ def _homes(package: str) -> Sequence[str]:
 
 def _private(never: Sequence[str]) -> frozenset[str]:
     """Folders to keep out: those named, every home this process knows of, the working directory."""
-    named = [*never, os.path.expanduser("~")]
+    named = [*never, os.environ.get("HOME", "")]
     try:
         named.append(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:  # a uid without a line in the password file
@@ -102,10 +101,10 @@ def _without(path: str, private: Collection[str]) -> Iterable[str]:
     if not any(_holds(path, folder) for folder in private):
         return (path,)
     try:
-        members = sorted(os.listdir(path))
+        members = sorted(Path(path).iterdir())
     except OSError:
         return ()
-    return [kept for member in members for kept in _without(os.path.realpath(f"{path}/{member}"), private)]
+    return [kept for member in members for kept in _without(os.path.realpath(member), private)]
 
 
 def closed_to(paths: Iterable[str], uid: int, groups: Collection[int], *, write: bool = False) -> str | None:

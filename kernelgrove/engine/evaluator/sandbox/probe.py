@@ -63,14 +63,14 @@ def main() -> None:
         try:
             layers = enter(policy, keep_fds=[writing], log_fd=os.dup(2), parent=parent)
             report = json.dumps([layer.to_json() for layer in _tried(layers, policy, question["canary"])])
-            with open(writing, "w") as pipe:
+            with os.fdopen(writing, "w") as pipe:
                 pipe.write(report)
         except BaseException:
             traceback.print_exc()  # the probe shows its last line
         finally:
             os._exit(0)
     os.close(writing)
-    with open(reading) as pipe:
+    with os.fdopen(reading) as pipe:
         sys.stdout.write(pipe.read())
     os.waitpid(worker, 0)
 

@@ -4,6 +4,8 @@
 workers becomes a *subreaper* (orphans become its children, not init's), and a tree is found by walking parents.
 """
 
+# ruff: noqa: PTH123, PTH208 - thousands of small reads of /proc, racing what forks
+
 from __future__ import annotations
 
 import os
@@ -61,11 +63,15 @@ def _all() -> list[int]:
 def _listed_children(pid: int) -> set[int]:
     found: set[int] = set()
     try:
-        for task in os.listdir(f"/proc/{pid}/task"):
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # gone
+        return found
+    for task in tasks:
+        try:
             with open(f"/proc/{pid}/task/{task}/children") as file:
                 found.update(map(int, file.read().split()))
-    except OSError:  # gone, or a thread of it
-        pass
+        except OSError:  # this thread is gone
+            continue
     return found
 
 
@@ -102,17 +108,20 @@ def descendants(pid: int) -> set[int]:
 
 
 def processes_of(uid: int) -> set[int]:
-    """All processes whose real user is *uid*. Read from ``status``: the owner of ``/proc/<pid>`` can be changed."""
+    """All processes whose real user is *uid*, dead ones that nobody has reaped left out.
+
+    Read from ``status``: the owner of ``/proc/<pid>`` can be changed by its process.
+    """
     found = set()
     for pid in _all():
         try:
             with open(f"/proc/{pid}/status", "rb") as file:
                 status = file.read()
-        except OSError:
+            at = status.index(b"\nUid:\t") + 6
+            if int(status[at : status.index(b"\t", at)]) == uid and (stat := _stat(pid)) and stat.state not in _DEAD:
+                found.add(pid)
+        except (OSError, ValueError):  # gone
             continue
-        at = status.find(b"\nUid:\t") + 6
-        if int(status[at : status.index(b"\t", at)]) == uid:
-            found.add(pid)
     return found
 
 

@@ -177,12 +177,15 @@ def bound_capabilities(mask: int) -> None:
 
 def keep_capabilities(mask: int) -> None:
     """Drop every capability but those in *mask* (bits 0–31), which are kept across exec. Raises OSError."""
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header, data = _CapHeader(0x20080522, 0), (_CapData * 2)()
     data[0].effective = data[0].permitted = data[0].inheritable = mask
     if libc.capset(ctypes.byref(header), data):
         code = ctypes.get_errno()
         raise OSError(code, f"capset: {os.strerror(code)}")
-    for capability in range(32):
-        if mask >> capability & 1:
-            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+    try:
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+        for capability in range(32):
+            if mask >> capability & 1:
+                prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+    except OSError:  # a kernel without ambient capabilities: what the worker executes then has none
+        pass

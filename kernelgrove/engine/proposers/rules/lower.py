@@ -202,8 +202,11 @@ def _host(node: fx.Node, name_of_op: str) -> Value | None:
     """The leaf that stands for what the host code computes."""
     result = node.meta.get("val")
     if isinstance(result, torch.Tensor):
-        name = str(node.target).rsplit(".", 1)[-1] if node.op == "get_attr" else node.name
-        text = module_text(str(node.target)) if node.op == "get_attr" else node.name
+        name, text = node.name, node.name
+        if node.op == "get_attr":
+            name, text = str(node.target).rsplit(".", 1)[-1], module_text(str(node.target))
+        elif node.op == "placeholder":
+            name = text = str(node.target)
         dtype = dtype_name(result.dtype)
         return Value(TENSOR, (), tuple(result.shape), dtype, name=name, text=text, fresh=name_of_op in _MAKERS)
     if isinstance(result, bool):

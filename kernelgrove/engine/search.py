@@ -1,0 +1,199 @@
+"""Searches from the outside: create one, run it, go on with one. What the command line calls.
+
+Everything a search needs is in its stored SearchSpec; what is given anew on ``resume`` is kept there too, in
+``options``, so that the next resume goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from typing import Any
+
+from .. import strategies
+from ..config import SearchConfig
+from ..errors import UsageError
+from ..model import Problem, SearchStatus, StoppedBy
+from ..ports import Evaluator, Proposer, SearchRecord, SearchSpec
+from .budget import Budget, Ledger
+from .context import ROOT_IDEA
+from .controller import Controller
+from .events import Event
+from .interrupt import guard
+from .proposers import base as proposers_by_name
+
+#: Wraps the run of a controller, to hand it the signals.
+Guard = Callable[[Controller], AbstractContextManager[None]]
+Listener = Callable[[Event], None]
+
+#: Settings that a resumed search may be given anew: they change no figure's meaning.
+RENEWABLE = frozenset(
+    {
+        *("model", "strategy", "options", "rounds", "width", "depth", "top_k"),
+        *("budget_usd", "budget_tokens", "budget_evals", "budget_time", "patience"),
+        *("temperature", "max_output_tokens", "timeout", "parallel"),
+    }
+)
+
+
+def proposers_of(models: Sequence[str], options: Mapping[str, Any]) -> list[Proposer]:
+    """The proposers that *models* name. Raises UsageError for one that is not there."""
+    return [proposers_by_name.make(model, options) for model in models]
+
+
+def create(config: SearchConfig, problem: Problem, store: Ledger, evaluator: Evaluator) -> int:
+    """Store a new search and return its id; nothing is written unless all of it holds. Its proposers are the
+    caller's to make first, as ``start`` does.
+
+    Raises UsageError for a strategy or option that is not there, ProblemError when the reference is at fault,
+    EnvironmentLacks when the device is not there.
+    """
+    options = config.strategy_options
+    strategies.make(config.strategy, options)
+    device = evaluator.device()
+    spec = SearchSpec(
+        problem=problem,
+        instance=evaluator.prepare(problem, config.size),
+        device=device,
+        strategy=config.strategy,
+        strategy_options=options,
+        models=config.model,
+        seed=config.seed,
+        name=config.name,
+        precision=config.precision,
+        tolerance=config.tolerance,
+        protocol=int(getattr(evaluator, "protocol", 1)),
+        options=config.search_options,
+    )
+    return store.create_search(spec, ROOT_IDEA)
+
+
+def start(
+    config: SearchConfig,
+    problem: Problem,
+    store: Ledger,
+    evaluator: Evaluator,
+    proposers: Sequence[Proposer] | None = None,
+    events: Listener = lambda event: None,
+    guarded: Guard = guard,
+) -> int:
+    """Create a search and run it to its end; returns its id (how it ended is in the store and the last event).
+
+    *proposers* are those that ``config.model`` names unless given. Raises what ``create`` and ``Controller.run`` do.
+    """
+    strategies.make(config.strategy, config.strategy_options)
+    if proposers is None:
+        proposers = proposers_of(config.model, config.search_options)
+    search = create(config, problem, store, evaluator)
+    _run(store, store.search(search), evaluator, proposers, events, guarded)
+    return search
+
+
+def resume(
+    store: Ledger,
+    search_id: int,
+    open_evaluator: Callable[[SearchSpec], Evaluator],
+    overrides: Mapping[str, Any] | None = None,
+    proposers: Sequence[Proposer] | None = None,
+    events: Listener = lambda event: None,
+    guarded: Guard = guard,
+) -> StoppedBy | None:
+    """Go on with a search; returns what ended it. One that is finished is left as it is, unless a budget ended it
+    and *overrides* raise that budget.
+
+    *overrides* are settings by name (as in SearchConfig; None: not given), see ``RENEWABLE``. *open_evaluator* is
+    called only if something is to be run, and what it gives is closed. Raises UsageError for a setting that cannot
+    change or an evaluator for another device, and what ``Controller.run`` raises.
+    """
+    record = store.search(search_id)
+    options = renewed(record.spec, overrides or {})
+    if not goes_on(record, options):
+        return record.stopped_by
+    _strategy_of(record.spec, options)
+    with closing(open_evaluator(record.spec)) as evaluator:
+        _same_device(record, evaluator)
+        if options != dict(record.spec.options):
+            store.set_options(search_id, options)
+        return _run(store, store.search(search_id), evaluator, proposers, events, guarded)
+
+
+def renewed(spec: SearchSpec, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored options with *overrides* over them, checked. Raises UsageError."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    config = SearchConfig.load(given, alone=True)
+    fixed = sorted(set(given) - RENEWABLE)
+    if fixed:
+        raise UsageError(
+            f"--{fixed[0].replace('_', '-')} of a search cannot change once it has started.",
+            "Start a new one with `kernelgrove run`.",
+        )
+    options = dict(spec.options)
+    names = {"timeout": "timeout_s"}
+    fresh = config.search_options
+    options.update({names.get(n, n): fresh[names.get(n, n)] for n in given if names.get(n, n) in fresh})
+    if "model" in given:
+        options["models"] = list(config.model)
+    if "strategy" in given:
+        options["strategy"] = config.strategy
+        options["strategy_options"] = config.strategy_options
+    elif config.strategy_options:
+        name, before = _strategy_as_stored(spec, spec.options)
+        kept = strategies.canonical(name, before)
+        options["strategy_options"] = {**kept, **strategies.canonical(name, config.strategy_options)}
+    return options
+
+
+def goes_on(record: SearchRecord, options: Mapping[str, Any]) -> bool:
+    """Whether resuming *record* with these *options* has anything to do."""
+    if record.status is not SearchStatus.FINISHED:
+        return True
+    if record.stopped_by is None:
+        return True
+    if record.stopped_by is StoppedBy.STRATEGY:
+        return _strategy_as_stored(record.spec, options) != _strategy_as_stored(record.spec, record.spec.options)
+    return Budget.of(options).raised_over(Budget.of(record.spec.options), record.stopped_by)
+
+
+def _run(
+    store: Ledger,
+    record: SearchRecord,
+    evaluator: Evaluator,
+    proposers: Sequence[Proposer] | None,
+    events: Listener,
+    guarded: Guard,
+) -> StoppedBy:
+    spec = record.spec
+    if proposers is None:
+        proposers = proposers_of(spec.options.get("models") or spec.models, spec.options)
+    controller = Controller(
+        store,
+        record.id,
+        _strategy_of(spec, spec.options),
+        proposers,
+        evaluator,
+        Budget.of(spec.options),
+        events,
+        parallel=int(spec.options.get("parallel", 4)),
+    )
+    with guarded(controller):
+        return controller.run()
+
+
+def _strategy_as_stored(spec: SearchSpec, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Name and options: those given anew, else those of the start."""
+    name = options.get("strategy", spec.strategy)
+    fallback = spec.strategy_options if name == spec.strategy else {}
+    return name, dict(options.get("strategy_options", fallback))
+
+
+def _strategy_of(spec: SearchSpec, options: Mapping[str, Any]) -> Any:
+    return strategies.make(*_strategy_as_stored(spec, options))
+
+
+def _same_device(record: SearchRecord, evaluator: Evaluator) -> None:
+    here, there = evaluator.device(), record.spec.device
+    if (here.key, here.gpu, here.basis) != (there.key, there.gpu, there.basis):
+        raise UsageError(
+            f"Search s{record.id} ran on {there.key} for {there.gpu}, and this is {here.key} for {here.gpu}:",
+            "a search stays on its device; start a new one here.",
+        )

@@ -1,0 +1,283 @@
+"""What ``branch``, ``zero_shot`` and the pruners decide, view by view."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from kernelgrove import strategies
+from kernelgrove.errors import UsageError
+from kernelgrove.model import (
+    Action,
+    Basis,
+    EvaluationView,
+    Idea,
+    Ideate,
+    Implement,
+    ImplementationView,
+    JobKind,
+    JobState,
+    JobView,
+    NodeState,
+    NodeView,
+    Outcome,
+    Prune,
+    Repair,
+    Stage,
+    Stop,
+    TreeView,
+)
+
+OK, WRONG = Outcome.OK, Outcome.WRONG_RESULT
+
+
+class Tree:
+    """Builds a view by hand; the root is node 1."""
+
+    def __init__(self) -> None:
+        self.nodes = {1: NodeView(1, None, None, "r", 0, Idea("reference"), NodeState.OPEN, None, "")}
+        self.implementations: dict[int, ImplementationView] = {}
+        self.jobs: list[JobView] = []
+
+    def job(self, kind: JobKind, state: JobState, node: int | None, implementation: int | None, **payload: Any) -> None:
+        id_ = len(self.jobs) + 1
+        self.jobs.append(JobView(id_, kind, state, node, implementation, f"{kind}:{id_}", payload, "said why"))
+
+    def asked(
+        self, parent: int, base: int | None, round_: int, count: int = 1, state: JobState = JobState.DONE
+    ) -> None:
+        self.job(JobKind.IDEATE, state, parent, base, parent=parent, base=base, count=count, round=round_)
+
+    def node(self, parent: int = 1, base: int | None = None, round_: int = 1) -> int:
+        id_ = len(self.nodes) + 1
+        address = f"{self.nodes[parent].address}.0-{id_}"
+        self.nodes[id_] = NodeView(id_, parent, base, address, round_, Idea(f"i{id_}"), NodeState.OPEN, None, "")
+        return id_
+
+    def written(
+        self, node: int, outcome: Outcome | None, time: float | None = None, *, program: str = "", **more: Any
+    ) -> int:
+        """An implementation of *node* with its job; judged unless *outcome* is None."""
+        id_ = len(self.implementations) + 1
+        variant = sum(j.kind is JobKind.IMPLEMENT and j.node == node for j in self.jobs)
+        repair_of = more.get("repair_of")
+        if repair_of is None:
+            self.job(JobKind.IMPLEMENT, JobState.DONE, node, None, variant=variant)
+        else:
+            self.job(JobKind.REPAIR, JobState.DONE, node, repair_of)
+        evaluation = None
+        if outcome is not None:
+            basis = more.get("basis", Basis.PROJECTED)
+            evaluation = EvaluationView(id_, outcome, Stage.TIME, "", basis, time, {}, {})
+        address = f"{self.nodes[node].address}/{variant}"
+        self.implementations[id_] = ImplementationView(
+            id_, node, address, repair_of, program or f"p{id_}", more.get("duplicate_of"), "", evaluation
+        )
+        return id_
+
+    def view(self) -> TreeView:
+        return TreeView(1, 0, 0, 1, self.nodes, self.implementations, tuple(self.jobs))
+
+    def ask(self, slots: int = 9, name: str = "branch", **options: Any) -> list[Action]:
+        return list(strategies.make(name, options).propose(self.view(), slots, random.Random(0)))
+
+
+def test_round_zero_is_one_translation_of_the_reference() -> None:
+    assert Tree().ask() == [Implement(1, 0)]
+
+
+def test_the_first_ideas_come_from_the_reference_and_then_from_the_baseline() -> None:
+    tree = Tree()
+    baseline = tree.written(1, OK, 1.0)
+    assert tree.ask() == [Ideate(1, None, 2, 1)]  # 3 ideas over 2 sources
+    tree.asked(1, None, 1, 2)
+    tree.node()
+    tree.node()
+    assert Ideate(1, baseline, 1, 1) in tree.ask()
+
+
+def test_ideas_that_a_source_does_not_give_are_asked_of_the_next() -> None:
+    tree = Tree()
+    baseline = tree.written(1, OK, 1.0)
+    tree.asked(1, None, 1, 2)  # gave nothing
+    assert tree.ask() == [Ideate(1, baseline, 3, 1)]
+
+
+def test_one_request_for_ideas_at_a_time() -> None:
+    tree = Tree()
+    tree.written(1, OK, 1.0)
+    tree.asked(1, None, 1, 2, JobState.LEASED)
+    assert tree.ask() == []
+
+
+def test_it_stops_when_a_round_has_no_ideas_and_says_what_the_last_request_said() -> None:
+    tree = Tree()
+    baseline = tree.written(1, OK, 1.0)
+    tree.asked(1, None, 1, 2)
+    tree.asked(1, baseline, 1, 3, JobState.FAILED)
+    (stop,) = tree.ask()
+    assert isinstance(stop, Stop)
+    assert stop.because.startswith("no more ideas in round 1") and "said why" in stop.because
+
+
+def test_ideas_are_spread_over_the_bank_best_first() -> None:
+    tree = Tree()
+    tree.written(1, OK, 3.0)
+    tree.asked(1, None, 1, 2)
+    nodes = [tree.node() for _ in range(2)]
+    best = tree.written(nodes[1], OK, 1.0)
+    tree.written(nodes[0], OK, 2.0)
+    asked = tree.ask(rounds=3, widths="2,2", depths=1, bank=2)
+    assert asked == [Ideate(nodes[1], best, 1, 2)]
+
+
+def test_the_bank_never_mixes_bases() -> None:
+    tree = Tree()
+    tree.written(1, OK, 9.0, basis=Basis.MEASURED)
+    tree.written(1, OK, 0.001, basis=Basis.IMPORTED)
+    from kernelgrove.strategies.fold import bank
+
+    assert [i.time_ms for i in bank(tree.view(), 5)] == [9.0]
+
+
+def test_every_idea_gets_its_depth() -> None:
+    tree = Tree()
+    tree.written(1, OK, 1.0)
+    tree.asked(1, None, 1, 1)
+    node = tree.node()
+    assert tree.ask(widths=1, depths="2,3") == [Implement(node, 0), Implement(node, 1)]
+    assert tree.ask(slots=1, widths=1) == [Implement(node, 0)]
+
+
+def test_failures_are_repaired_once_and_within_the_quota() -> None:
+    tree = Tree()
+    tree.written(1, OK, 1.0)
+    tree.asked(1, None, 1, 1)
+    node = tree.node()
+    failed = [tree.written(node, WRONG) for _ in range(3)]
+    options = {"rounds": 2, "widths": 1, "depths": 3, "repair_quota": 2}
+    assert tree.ask(**options) == [Repair(failed[0]), Repair(failed[1])]
+    again = tree.written(node, WRONG, repair_of=failed[0])
+    assert tree.ask(**options) == [Repair(failed[1])]
+    tree.written(node, OK, 2.0, repair_of=failed[1])
+    assert all(isinstance(a, Stop | Prune) for a in tree.ask(**options))
+    assert tree.ask(**{**options, "repairs": 2, "repair_quota": 3}) == [Repair(failed[2])]
+    assert Repair(again) in tree.ask(**{**options, "repairs": 2, "repair_quota": 9})
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.OUT_OF_MEMORY, Outcome.WORKER_DIED, Outcome.REJECTED])
+def test_what_a_message_cannot_mend_is_not_repaired(outcome: Outcome) -> None:
+    tree = Tree()
+    tree.written(1, outcome)
+    assert not any(isinstance(a, Repair) for a in tree.ask())
+
+
+def test_the_same_failed_program_is_repaired_once() -> None:
+    tree = Tree()
+    tree.asked(1, None, 1, 1)
+    node = tree.node()
+    tree.written(1, OK, 1.0)
+    first = tree.written(node, WRONG, program="same")
+    tree.written(node, WRONG, program="same", duplicate_of=first)
+    assert tree.ask(rounds=2, widths=1, depths=2) == [Repair(first)]
+
+
+def test_a_round_waits_for_its_last_evaluation() -> None:
+    tree = Tree()
+    tree.written(1, None)
+    tree.job(JobKind.EVALUATE, JobState.LEASED, 1, 1)
+    assert tree.ask() == []
+
+
+def test_an_evaluation_that_was_given_up_holds_nothing_up() -> None:
+    tree = Tree()
+    tree.written(1, None)
+    tree.job(JobKind.EVALUATE, JobState.DEAD, 1, 1)
+    assert tree.ask() == [Ideate(1, None, 3, 1)]
+
+
+def _two_rounds(slow: float) -> Tree:
+    tree = Tree()
+    tree.written(1, OK, 1.0)
+    tree.asked(1, None, 1, 2)
+    tree.written(tree.node(), OK, 0.9)
+    tree.written(tree.node(base=1), OK, slow)
+    return tree
+
+
+def test_the_hopeless_and_those_without_gain_are_pruned_with_figures() -> None:
+    options = {"rounds": 2, "widths": 2, "depths": 1, "bank": 1}
+    prunes = [a for a in _two_rounds(9.0).ask(**options) if isinstance(a, Prune)]
+    assert [(p.node, p.because) for p in prunes] == [(3, "hopeless: 9 ms, 10.0 times the best (0.9 ms)")]
+    prunes = [a for a in _two_rounds(1.5).ask(**options) if isinstance(a, Prune)]
+    assert [(p.node, p.because) for p in prunes] == [(3, "no improvement: 1.5 ms, and its base takes 1 ms")]
+
+
+def test_what_is_in_the_bank_is_not_pruned_and_pruning_can_be_turned_off() -> None:
+    options = {"rounds": 2, "widths": 2, "depths": 1}
+    assert not [a for a in _two_rounds(9.0).ask(**options, bank=3) if isinstance(a, Prune)]
+    assert not [a for a in _two_rounds(9.0).ask(**options, bank=1, prune=False) if isinstance(a, Prune)]
+
+
+def test_equal_failures_prune_a_node_and_mixed_ones_do_not() -> None:
+    for last, pruned in ((WRONG, True), (Outcome.TIMEOUT, False)):
+        tree = Tree()
+        tree.written(1, OK, 1.0)
+        tree.asked(1, None, 1, 1)
+        node = tree.node()
+        for outcome in (WRONG, WRONG, last):
+            tree.written(node, outcome)
+        actions = tree.ask(rounds=2, widths=1, depths=3, repairs=0)
+        expected = [Prune(node, "same failure: all 3 implementations ended in wrong_result")] if pruned else []
+        assert [a for a in actions if isinstance(a, Prune)] == expected
+
+
+def test_zero_shot_asks_for_its_samples_and_stops_when_they_are_judged() -> None:
+    tree = Tree()
+    assert tree.ask(name="zero_shot", samples=2) == [Implement(1, 0), Implement(1, 1)]
+    tree.written(1, OK, 1.0)
+    tree.written(1, None)
+    tree.job(JobKind.EVALUATE, JobState.QUEUED, 1, 2)
+    assert tree.ask(name="zero_shot", samples=2) == []
+    tree.jobs.pop()
+    assert tree.ask(name="zero_shot", samples=2) == [Stop("all 2 samples are judged")]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("brunch", {}, "no strategy 'brunch': did you mean 'branch'? There are: branch, zero_shot"),
+        ("xyzzy", {}, "no strategy 'xyzzy'. There are: branch, zero_shot"),
+        ("branch", {"round": 2}, "did you mean 'rounds'? There are: rounds, widths"),
+        ("zero_shot", {"rounds": 2}, "has no option 'rounds'. There are: samples"),
+        ("branch", {"rounds": 0}, "rounds=0 of strategy 'branch' must be a whole number from 1"),
+        ("branch", {"rounds": True}, "rounds=True"),
+        ("branch", {"widths": "3,,4"}, "widths=3,,4 of strategy 'branch' must be whole numbers from 1"),
+        ("branch", {"widths": []}, "must be whole numbers from 1"),
+        ("branch", {"hopeless": "nan"}, "a number above 1"),
+        ("branch", {"prune": "maybe"}, "true or false"),
+        ("branch", {"top-k": 3, "bank": 4}, "the same option"),
+    ],
+)
+def test_what_will_not_do_is_said_in_a_sentence(name: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        strategies.make(name, options)
+    assert says in str(caught.value)
+
+
+def test_options_are_read_as_typed_or_parsed() -> None:
+    typed = strategies.make("branch", {"width": "3,4", "top-k": "2", "prune": "off", "rounds": "3"})
+    parsed = strategies.make("branch", {"widths": [3, 4], "bank": 2, "prune": False, "rounds": 3})
+    assert vars(typed) == vars(parsed)
+    assert strategies.canonical("branch", {"top-k": 2, "width": 3}) == {"bank": 2, "widths": 3}
+
+
+def test_help_lists_every_option_with_its_default() -> None:
+    text = strategies.describe()
+    for name, options in strategies.OPTIONS.items():
+        assert name in text
+        for option in options:
+            assert f"{option.name}={option.shown}" in text
+            assert option.read(option.shown) == option.default, "the default shown is the default meant"

@@ -48,7 +48,7 @@ def _section(name: str, command: Any) -> str:
     usage = " ".join(["kernelgrove", name, *(_slot(a) for a in arguments), *(["[OPTIONS]"] if flags else [])])
     lines = [f"## {name}", "", f"```\n{usage}\n```", "", inspect.cleandoc(command.help or ""), ""]
     rows = [(f"`{_slot(a)}`", a.help or "", "") for a in arguments]
-    rows += [(_spelling(f), f.help or "", _default(f)) for f in flags]
+    rows += [(_spelling(f), *_help_and_default(f)) for f in flags]
     lines += ["| option | what it says | default |", "| --- | --- | --- |"]
     lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
     return "\n".join([*lines, ""])
@@ -64,11 +64,15 @@ def _spelling(option: Any) -> str:
     return f"{names} `{option.metavar}`" if option.metavar else names
 
 
-def _default(option: Any) -> str:
-    value = getattr(option.default, "value", option.default)
+def _help_and_default(option: Any) -> tuple[str, str]:
+    """A default that is found in several places (flag, environment, file) stands in the help text, in brackets."""
+    text, _, written = (option.help or "").partition("  [default: ")
+    if written:
+        return text, f"`{written[:-1]}`"
+    value = option.default
     if value is None or value is False or value == [] or callable(value):
-        return ""
-    return "yes" if value is True else f"`{value}`"
+        return text, ""
+    return text, "yes" if value is True else f"`{value}`"
 
 
 def _cell(text: str) -> str:

@@ -8,9 +8,11 @@
     ├── StoreError                  the database cannot be used
     │   ├── NotFound                no such search, node, implementation, evaluation
     │   └── Conflict                another controller moved the search on
-    ├── EnvironmentLacks            exit code 3: a device, driver, package or sandbox layer is missing
+    ├── EnvironmentLacks            exit code 3: a device, driver or package is missing
+    │   └── SandboxError            a required layer of the worker sandbox is missing (evaluator/sandbox/layers.py)
     ├── ProposerError               a proposer could not answer (``retry``: asking again may help)
-    └── EvaluatorError              exit code 3: the judge itself cannot go on
+    ├── EvaluatorError              exit code 3: the judge itself cannot go on
+    └── StrategyFailed              exit code 3: a strategy raised or broke its contract (engine/controller.py)
 """
 
 from __future__ import annotations

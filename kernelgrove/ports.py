@@ -116,6 +116,8 @@ class Evaluator(Protocol):
 
     #: how many evaluations are useful at once
     parallel: int
+    #: version of the measuring protocol: figures of different ones are not compared
+    protocol: int
 
     def device(self) -> Device: ...
 

@@ -34,9 +34,9 @@ class Check:
 
 
 def doctor(db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
-    """Show what works on this machine: packages, devices, sandbox layers, the database.
+    """Show what works here, and what to do about the rest.
 
-    Exit code 3 when something required is missing. Each problem comes with what to do.
+    Packages, devices, sandbox layers, proposers, the database. Exit code 3 when something required is missing.
     """
     with options.output(json) as out:
         checks = [*_packages(), *_devices(), *_sandbox(), *_proposers(), _database(db)]

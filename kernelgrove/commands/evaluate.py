@@ -38,9 +38,10 @@ def evaluate(
     allow_unsafe: options.AllowUnsafe = False,
     json: options.Json = False,
 ) -> None:
-    """Judge candidate files and print BENCHMARK RESULTS for each, in the order given.
+    """Judge candidate files and print BENCHMARK RESULTS.
 
-    Exit code 1 when any candidate is not ok. With --manifest and --json, one object a line, as they come.
+    Results come in the order given, though several candidates are judged at once. Exit code 1 when any candidate is
+    not ok. With --manifest and --json, one object a line, as they come.
     """
     from ..config import SearchConfig
     from ..model import EvaluationRequest, Instance

@@ -10,7 +10,7 @@ from . import options
 
 
 def problems(json: options.Json = False) -> None:
-    """List the problems that ship, by the name that run and eval take."""
+    """List the problems that ship."""
     from ..problems.problem import library, load, summary
 
     with options.output(json) as out:
@@ -36,7 +36,7 @@ def gpus(
     name: Annotated[str | None, typer.Argument(metavar="GPU", help="Show everything known of one.")] = None,
     json: options.Json = False,
 ) -> None:
-    """List the GPUs that can be a target, and those of this machine."""
+    """List the GPUs known, and those of this machine."""
     from ..engine.gpus import detect, specs
 
     with options.output(json) as out:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,11 +29,16 @@ Target = Annotated[
 ]
 Size = Annotated[str | None, typer.Option("--size", metavar="NAME", help="A size that the problem names: full, small.")]
 BackendOption = Annotated[
-    Backend | None, typer.Option("--backend", help="What candidates are written in.  [default: triton]")
+    Backend | None,
+    typer.Option("--backend", metavar="triton|cuda", help="What candidates are written in.  [default: triton]"),
 ]
 PrecisionOption = Annotated[
     Precision | None,
-    typer.Option("--precision", help="Lower precision that both sides may use.  [default: default]"),
+    typer.Option(
+        "--precision",
+        metavar="default|strict|tf32|any",
+        help="Lower precision that both sides may use.  [default: default]",
+    ),
 ]
 Tolerance = Annotated[
     float | None,
@@ -68,7 +75,10 @@ class Output:
 @contextlib.contextmanager
 def output(json_wanted: bool) -> Iterator[Output]:
     """With ``--json`` whatever is printed on the way (a problem file may print when it is loaded) and all progress
-    go to standard error, so that standard output holds the document alone."""
+    go to standard error, so that standard output holds the document alone. Logs are kept to --debug: what a person
+    must know is an event, a message or an error."""
+    log = logging.getLogger("kernelgrove")
+    log.addHandler(logging.StreamHandler() if os.environ.get("KERNELGROVE_DEBUG") else logging.NullHandler())
     if not json_wanted:
         yield Output(sys.stdout, sys.stdout)
         return

@@ -33,7 +33,10 @@ def show(
     db: options.Db = options.DEFAULT_DB,
     json: options.Json = False,
 ) -> None:
-    """Show one search, idea, implementation (with its code) or evaluation."""
+    """Show a search, idea, implementation or evaluation.
+
+    An implementation comes with its code, its message and its figures.
+    """
     from ..storage import documents, open_store
 
     with options.output(json) as out, open_store(db) as store:
@@ -45,7 +48,10 @@ def show(
 
 
 def tree(search: _Search = None, db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
-    """Draw the tree of a search: ideas, what came of each, and the best time at each."""
+    """Draw the tree of a search.
+
+    Ideas, what came of each implementation, and the best time at each idea.
+    """
     from ..storage import documents, open_store
 
     with options.output(json) as out, open_store(db) as store:

@@ -131,14 +131,18 @@ def resume(
     search: Annotated[
         str | None, typer.Argument(metavar="S", help="A search: s1 or its name; the latest when left out.")
     ] = None,
-    model: _Models = None,
-    strategy: _Strategy = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", metavar="PROVIDER:MODEL", help="Who proposes from here; repeatable.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", metavar="NAME", help="Another one from here.")] = None,
     rounds: _Rounds = None,
     width: _Width = None,
     depth: _Depth = None,
     top_k: _TopK = None,
     option: _More = None,
-    device: options.Device = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="auto|cuda:N|cpu", help="Must be the one it was started on.")
+    ] = None,
     budget_usd: _Usd = None,
     budget_tokens: _Tokens = None,
     budget_evals: _Evals = None,
@@ -146,7 +150,9 @@ def resume(
     patience: _Patience = None,
     temperature: _Temperature = None,
     max_output_tokens: _MaxTokens = None,
-    timeout: options.Timeout = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="For each stage of a candidate from here.")
+    ] = None,
     parallel: _Parallel = None,
     allow_unsafe: options.AllowUnsafe = False,
     db: options.Db = options.DEFAULT_DB,

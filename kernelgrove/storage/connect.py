@@ -23,7 +23,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from ..errors import EnvironmentLacks, StoreError, UsageError
-from .tables import APPLICATION_ID
+
+#: Written to the file's header: ASCII "KGrv".
+APPLICATION_ID = 0x4B477276
 
 #: How long a transaction waits for another process's before it gives up, seconds.
 BUSY_S = 30.0

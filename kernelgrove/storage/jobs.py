@@ -17,8 +17,8 @@ from ..errors import Conflict, NotFound
 from ..model import Action, JobKind, JobState, NodeState, Prune
 from ..ports import Job, PlannedJob
 from .ledger import unsettled_owners
-from .searches import missing
-from .tables import DECISION, JOB, NODE, SEARCH
+from .queries import must_exist
+from .tables import DECISION, JOB, NODE
 
 QUEUED, LEASED, FAILED, DEAD = (str(s) for s in (JobState.QUEUED, JobState.LEASED, JobState.FAILED, JobState.DEAD))
 
@@ -36,8 +36,7 @@ def record(
     now: float,
 ) -> tuple[int, ...]:
     """Decision number *step*, its prunes and its jobs. Raises Conflict when *step* is not the next one."""
-    if connection.execute(select(SEARCH.c.id).where(SEARCH.c.id == search)).scalar() is None:
-        raise missing(connection, search)
+    must_exist(connection, search)
     here = connection.execute(select(func.count()).select_from(DECISION).where(DECISION.c.search_id == search)).scalar()
     if here != step:
         raise Conflict(
@@ -207,8 +206,7 @@ def release(connection: Connection, owner: str) -> int:
 
 def owners(connection: Connection, search: int) -> tuple[str, ...]:
     """Who holds jobs of *search*, or has calls that are not settled. Only reads. Raises NotFound."""
-    if connection.execute(select(SEARCH.c.id).where(SEARCH.c.id == search)).scalar() is None:
-        raise missing(connection, search)
+    must_exist(connection, search)
     holding = connection.execute(
         select(JOB.c.owner).where(JOB.c.search_id == search, JOB.c.state == LEASED).distinct()
     ).scalars()

@@ -8,10 +8,10 @@ again; it is counted both times.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, not_, or_, select, update
 
 from ..errors import Conflict, NotFound
 from ..model import CompletionState, JobState
@@ -20,20 +20,6 @@ from .tables import COMPLETION, JOB
 
 PLANNED, SENT = str(CompletionState.PLANNED), str(CompletionState.SENT)
 OPEN = (PLANNED, SENT)
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Settled calls (``unknown`` at their reservations), and what the open ones have reserved."""
-
-    calls: int
-    cost_usd: float
-    input_tokens: int
-    output_tokens: int
-    tokens: int  # input and output, and the reservations of calls that ended as unknown
-    reserved_usd: float
-    reserved_tokens: int
-    unpriced: int  # calls whose price is not known: not in cost_usd
 
 
 def plan(
@@ -152,28 +138,3 @@ def settle_orphans(connection: Connection, search: int, gone: Iterable[str], now
             settled_at=now,
         )
     )
-
-
-def spent(connection: Connection, search: int) -> Spent:
-    """Only reads."""
-    c = COMPLETION.c
-    open_, settled = c.state.in_(OPEN), c.state.not_in(OPEN)
-    billed = c.state.in_([str(CompletionState.OK), str(CompletionState.ERROR), str(CompletionState.UNKNOWN)])
-
-    def total(where: ColumnElement[bool], value: ColumnElement[Any]) -> ColumnElement[Any]:
-        return func.coalesce(func.sum(case((where, value), else_=0)), 0)
-
-    row = connection.execute(
-        select(
-            total(billed, case((c.id.is_not(None), 1))).label("calls"),
-            total(settled, c.cost_usd).label("cost_usd"),
-            total(settled, c.input_tokens).label("input_tokens"),
-            total(settled, c.output_tokens).label("output_tokens"),
-            total(settled, c.tokens).label("tokens"),
-            total(open_, c.reserve_usd).label("reserved_usd"),
-            total(open_, c.reserve_tokens).label("reserved_tokens"),
-            total(and_(billed, c.cost_usd.is_(None)), case((c.id.is_not(None), 1))).label("unpriced"),
-        ).where(c.search_id == search)
-    ).one()
-    sums = dict(row._mapping)
-    return Spent(**{**sums, "cost_usd": float(sums["cost_usd"]), "reserved_usd": float(sums["reserved_usd"])})

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .tables import APPLICATION_ID
+from .connect import APPLICATION_ID
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

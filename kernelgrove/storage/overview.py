@@ -1,26 +1,22 @@
 """The documents of ``run``, ``ls``, ``tree`` and ``best``.
 
-Times are ISO 8601 UTC text; a figure always stands beside its basis, and the best of a search is
-chosen within one basis: that of its device where something passed there, else measured before projected before
-imported. ``show`` has the documents of single things.
+Times are ISO 8601 UTC text; a figure always stands beside its basis, and the best of a search is chosen within one
+basis: that of its device where something passed there, else measured before projected before imported. ``show`` has
+the documents of single things.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, literal_column, select, table
+from sqlalchemy import Connection
 
 from ..errors import NotFound, UsageError
-from ..model import Basis
-from . import ledger, searches, snapshot
-from .ids import parse_as, show, show_or_none
+from . import snapshot
+from .ids import parse, parse_as, show, show_or_none
+from .queries import decode, first, missing, must_exist, rows, spent, value
 from .store import SqliteStore
-from .tables import COMPLETION, DEVICE, EVALUATION, IMPLEMENTATION, NODE, PROBLEM, PROGRAM, SEARCH
-
-_BASES = [str(basis) for basis in (Basis.MEASURED, Basis.PROJECTED, Basis.IMPORTED)]
 
 
 def iso(seconds: float | None) -> str | None:
@@ -36,127 +32,113 @@ def find_search(store: SqliteStore, text: str | None) -> int:
     if text is None:
         return store.latest_search()
     with store.read() as connection:
-        named = connection.execute(select(func.max(SEARCH.c.id)).where(SEARCH.c.name == text)).scalar()
+        named = value(connection, "SELECT max(id) FROM search WHERE name = :name", name=text)
         if named is not None:
             return int(named)
         try:
-            search = parse_as("s", text)
-        except UsageError as error:
-            if text[:1].lower() in "niet" and text[1:].isdigit():
-                raise
+            parse(text)
+        except UsageError:
             raise NotFound(
                 f"{store.location.shown} has no search named {text!r}.", "See `kernelgrove ls`; ids look like s1."
-            ) from error
-        if connection.execute(select(SEARCH.c.id).where(SEARCH.c.id == search)).scalar() is None:
-            raise searches.missing(connection, search)
+            ) from None
+        search = parse_as("s", text)
+        must_exist(connection, search)
     return search
 
 
 # ---------------------------------------------------------------------------------------------- one search
+
+_SEARCH = """
+SELECT s.*, p.name AS problem, p.path, d.name AS device, d.basis, d.software
+FROM search s JOIN problem p ON p.id = s.problem_id JOIN device d ON d.id = s.device_id WHERE s.id = :search
+"""
+
+
+def search_row(connection: Connection, search: int) -> dict[str, Any]:
+    """A search with its problem's and device's names. Raises NotFound."""
+    row = first(connection, _SEARCH, search=search)
+    if row is None:
+        raise missing(connection, search)
+    return row
 
 
 def search_document(store: SqliteStore, search: int) -> dict[str, Any]:
     """What ``run`` and ``resume`` print. ``evaluations`` counts the judged implementations by outcome, reused
     evaluations included, duplicates not. Raises NotFound."""
     with store.read() as connection:
-        return _search_document(connection, search)
-
-
-def _search_document(connection: Connection, search: int) -> dict[str, Any]:
-    row = _search_row(connection, search)
-    spent = ledger.spent(connection, search)
-    best = _bests(connection, [search]).get(search)
+        row = search_row(connection, search)
+        costs = spent(connection, search)
+        best = next(iter(_leaders(connection, 1, search)), None)
+        nodes = value(connection, "SELECT count(*) FROM node WHERE search_id = :search", search=search)
+        made = value(connection, "SELECT count(*) FROM implementation WHERE search_id = :search", search=search)
+        outcomes = _outcomes(connection, search).get(search, {})
     return {
         "search": show("s", search),
-        "name": row.name,
-        "status": row.status,
-        "stopped_by": row.stopped_by,
-        "note": row.note,
-        "problem": row.problem,
-        "device": row.device,
-        "device_key": row.device_key,
-        "target": row.target,
-        "basis": row.basis,
-        "size": row.size_key,
-        "precision": row.precision,
-        "tolerance": row.tolerance,
-        "strategy": row.strategy,
-        "strategy_options": row.strategy_options,
-        "models": row.models,
-        "seed": row.seed,
-        "nodes": _count(connection, NODE, search),
-        "implementations": _count(connection, IMPLEMENTATION, search),
-        "evaluations": _outcomes(connection, [search]).get(search, {}),
+        "name": row["name"],
+        "status": row["status"],
+        "stopped_by": row["stopped_by"],
+        "note": row["note"],
+        "problem": row["problem"],
+        "device": row["device"],
+        "device_key": row["device_key"],
+        "target": row["target"],
+        "basis": row["basis"],
+        "size": row["size_key"],
+        "precision": row["precision"],
+        "tolerance": row["tolerance"],
+        "strategy": row["strategy"],
+        "strategy_options": row["strategy_options"],
+        "models": row["models"],
+        "seed": row["seed"],
+        "nodes": nodes,
+        "implementations": made,
+        "evaluations": outcomes,
         "best": None if best is None else _best_document(best),
-        "cost_usd": spent.cost_usd,
-        "tokens": {"input": spent.input_tokens, "output": spent.output_tokens},
-        "calls": spent.calls,
-        "elapsed_s": row.elapsed_s,
-        "created": iso(row.created_at),
+        "cost_usd": costs.cost_usd,
+        "tokens": {"input": costs.input_tokens, "output": costs.output_tokens},
+        "calls": costs.calls,
+        "elapsed_s": row["elapsed_s"],
+        "created": iso(row["created_at"]),
     }
 
 
-def _search_row(connection: Connection, search: int) -> Any:
-    row = connection.execute(
-        select(SEARCH, PROBLEM.c.name.label("problem"), DEVICE.c.name.label("device"), DEVICE.c.basis)
-        .join(PROBLEM, PROBLEM.c.id == SEARCH.c.problem_id)
-        .join(DEVICE, DEVICE.c.id == SEARCH.c.device_id)
-        .where(SEARCH.c.id == search)
-    ).first()
-    if row is None:
-        raise searches.missing(connection, search)
-    return row
+_OUTCOMES = """
+SELECT i.search_id, e.outcome, count(*) FROM implementation i JOIN evaluation e ON e.id = i.evaluation_id
+WHERE i.duplicate_of IS NULL AND i.search_id BETWEEN :low AND :high
+GROUP BY i.search_id, e.outcome ORDER BY i.search_id, e.outcome
+"""
+
+_ALL = {"low": 1, "high": 2**62}
 
 
-def _count(connection: Connection, of: Any, search: int) -> int:
-    return int(connection.execute(select(func.count()).select_from(of).where(of.c.search_id == search)).scalar_one())
+def _range(search: int | None) -> dict[str, int]:
+    return _ALL if search is None else {"low": search, "high": search}
 
 
-def _outcomes(connection: Connection, of: Iterable[int] | None = None) -> dict[int, dict[str, int]]:
-    """search -> outcome -> how many implementations; of all searches when *of* is None."""
-    statement = (
-        select(IMPLEMENTATION.c.search_id, EVALUATION.c.outcome, func.count())
-        .join(EVALUATION, EVALUATION.c.id == IMPLEMENTATION.c.evaluation_id)
-        .where(IMPLEMENTATION.c.duplicate_of.is_(None))
-        .group_by(IMPLEMENTATION.c.search_id, EVALUATION.c.outcome)
-        .order_by(IMPLEMENTATION.c.search_id, EVALUATION.c.outcome)
-    )
-    if of is not None:
-        statement = statement.where(IMPLEMENTATION.c.search_id.in_(list(of)))
+def _outcomes(connection: Connection, search: int | None = None) -> dict[int, dict[str, int]]:
+    """search -> outcome -> how many implementations; of all searches when *search* is None."""
     counts: dict[int, dict[str, int]] = {}
-    for search, outcome, count in connection.execute(statement):
-        counts.setdefault(search, {})[outcome] = count
+    for of, outcome, count in rows(connection, _OUTCOMES, **_range(search)):
+        counts.setdefault(of, {})[outcome] = count
     return counts
 
 
 # ------------------------------------------------------------------------------------------------- the best
 
-
-def _leaders(connection: Connection, of: Iterable[int] | None, k: int) -> list[Any]:
-    """The view's first *k* of each search and basis, with the basis the search prefers in front."""
-    view = table("leaderboard")
-    order = case(
-        (literal_column("leaderboard.basis") == DEVICE.c.basis, -1),
-        *((literal_column("leaderboard.basis") == basis, place) for place, basis in enumerate(_BASES)),
-    )
-    statement: Select[Any] = (
-        select(literal_column("leaderboard.*"))
-        .select_from(view)
-        .join(SEARCH, SEARCH.c.id == literal_column("leaderboard.search_id"))
-        .join(DEVICE, DEVICE.c.id == SEARCH.c.device_id)
-        .where(literal_column("leaderboard.rank") <= k)
-        .order_by(literal_column("leaderboard.search_id"), order, literal_column("leaderboard.rank"))
-    )
-    if of is not None:
-        statement = statement.where(literal_column("leaderboard.search_id").in_(list(of)))
-    return list(connection.execute(statement))
+_LEADERS = """
+SELECT l.* FROM leaderboard l JOIN search s ON s.id = l.search_id JOIN device d ON d.id = s.device_id
+WHERE l.rank <= :k AND l.search_id BETWEEN :low AND :high
+ORDER BY l.search_id, CASE l.basis WHEN d.basis THEN 0 WHEN 'measured' THEN 1 WHEN 'projected' THEN 2 ELSE 3 END, l.rank
+"""
 
 
-def _bests(connection: Connection, of: Iterable[int] | None = None) -> dict[int, Any]:
-    found: dict[int, Any] = {}
-    for row in _leaders(connection, of, 1):
-        found.setdefault(row.search_id, row)
-    return found
+def _leaders(connection: Connection, k: int, search: int | None = None) -> list[Any]:
+    """The first *k* of each search, in its one basis, fastest first."""
+    found = rows(connection, _LEADERS, k=k, **_range(search))
+    basis: dict[int, str] = {}
+    for row in found:
+        basis.setdefault(row.search_id, row.basis)
+    return [row for row in found if row.basis == basis[row.search_id]]
 
 
 def _best_document(row: Any) -> dict[str, Any]:
@@ -176,25 +158,22 @@ def _best_document(row: Any) -> dict[str, Any]:
     }
 
 
+_CODE = "SELECT code FROM program JOIN implementation i ON i.program = program.hash WHERE i.id = :id"
+
+
 def leaders(store: SqliteStore, search: int, k: int) -> list[dict[str, Any]]:
     """The *k* fastest implementations that passed, in one basis, with their code. Raises NotFound."""
     with store.read() as connection:
-        _search_row(connection, search)
-        rows = _leaders(connection, [search], k)
+        must_exist(connection, search)
         return [
             {
                 "rank": row.rank,
                 "problem": row.problem,
                 "search": show("s", search),
                 **_best_document(row),
-                "code": connection.execute(
-                    select(PROGRAM.c.code)
-                    .join(IMPLEMENTATION, IMPLEMENTATION.c.program == PROGRAM.c.hash)
-                    .where(IMPLEMENTATION.c.id == row.implementation_id)
-                ).scalar_one(),
+                "code": value(connection, _CODE, id=row.implementation_id),
             }
-            for row in rows
-            if row.basis == rows[0].basis
+            for row in _leaders(connection, k, search)
         ]
 
 
@@ -205,28 +184,22 @@ def best(store: SqliteStore, search: int) -> dict[str, Any] | None:
 
 # ------------------------------------------------------------------------------------------------ ls, tree
 
+_LIST = """
+SELECT s.id, s.name, p.name AS problem, s.status, s.stopped_by, s.strategy, s.models, d.name AS device, s.target,
+       d.basis, s.created_at, s.elapsed_s,
+       (SELECT count(*) FROM node n WHERE n.search_id = s.id) AS nodes,
+       (SELECT count(*) FROM implementation i WHERE i.search_id = s.id) AS implementations,
+       (SELECT sum(cost_usd) FROM completion c WHERE c.search_id = s.id AND c.state NOT IN ('planned', 'sent')) AS cost
+FROM search s JOIN problem p ON p.id = s.problem_id JOIN device d ON d.id = s.device_id ORDER BY s.id
+"""
+
 
 def list_document(store: SqliteStore) -> list[dict[str, Any]]:
     """What ``ls`` prints: every search, oldest first. ``best_speedup`` is over eager, in ``basis``."""
     with store.read() as connection:
-        rows = connection.execute(
-            select(
-                *(SEARCH.c.id, SEARCH.c.name, SEARCH.c.status, SEARCH.c.stopped_by, SEARCH.c.strategy),
-                *(SEARCH.c.models, SEARCH.c.target, SEARCH.c.created_at, SEARCH.c.elapsed_s),
-                *(PROBLEM.c.name.label("problem"), DEVICE.c.name.label("device"), DEVICE.c.basis),
-            )
-            .join(PROBLEM, PROBLEM.c.id == SEARCH.c.problem_id)
-            .join(DEVICE, DEVICE.c.id == SEARCH.c.device_id)
-            .order_by(SEARCH.c.id)
-        ).all()
-        nodes = _counts(connection, NODE)
-        implementations = _counts(connection, IMPLEMENTATION)
-        outcomes, bests = _outcomes(connection), _bests(connection)
-        open_ = COMPLETION.c.state.not_in(ledger.OPEN)
-        spent = connection.execute(
-            select(COMPLETION.c.search_id, func.sum(COMPLETION.c.cost_usd)).where(open_).group_by("search_id")
-        )
-        costs = {row[0]: row[1] for row in spent}
+        searches = rows(connection, _LIST)
+        outcomes = _outcomes(connection)
+        bests = {row.search_id: row for row in _leaders(connection, 1)}
     return [
         {
             "search": show("s", row.id),
@@ -235,31 +208,26 @@ def list_document(store: SqliteStore) -> list[dict[str, Any]]:
             "status": row.status,
             "stopped_by": row.stopped_by,
             "strategy": row.strategy,
-            "models": row.models,
+            "models": decode(row.models),
             "device": row.device,
             "target": row.target,
-            "nodes": nodes.get(row.id, 0),
-            "implementations": implementations.get(row.id, 0),
+            "nodes": row.nodes,
+            "implementations": row.implementations,
             "evaluations": outcomes.get(row.id, {}),
             "best_speedup": bests[row.id].speedup_eager if row.id in bests else None,
             "basis": bests[row.id].basis if row.id in bests else row.basis,
-            "cost_usd": float(costs.get(row.id) or 0.0),
+            "cost_usd": float(row.cost or 0.0),
             "elapsed_s": row.elapsed_s,
             "created": iso(row.created_at),
         }
-        for row in rows
+        for row in searches
     ]
-
-
-def _counts(connection: Connection, of: Any) -> dict[int, int]:
-    rows = connection.execute(select(of.c.search_id, func.count()).group_by(of.c.search_id))
-    return {row[0]: row[1] for row in rows}
 
 
 def tree_document(store: SqliteStore, search: int) -> dict[str, Any]:
     """What ``tree`` prints: nodes and implementations by id, so parents come first. Raises NotFound."""
     with store.read() as connection:
-        row = _search_row(connection, search)
+        row = search_row(connection, search)
         view = snapshot.tree(connection, search)
     made: dict[int, list[dict[str, Any]]] = {}
     for i in view.implementations.values():
@@ -282,10 +250,10 @@ def tree_document(store: SqliteStore, search: int) -> dict[str, Any]:
         )
     return {
         "search": show("s", search),
-        "problem": row.problem,
-        "status": row.status,
-        "target": row.target,
-        "basis": row.basis,
+        "problem": row["problem"],
+        "status": row["status"],
+        "target": row["target"],
+        "basis": row["basis"],
         "root": show("n", view.root),
         "nodes": [
             {

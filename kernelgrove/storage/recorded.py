@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from ..model import CompletionState, Idea, JobKind, Usage
 from ..ports import Proposal
-from .searches import missing
+from .queries import must_exist
 from .store import SqliteStore
-from .tables import COMPLETION, SEARCH
+from .tables import COMPLETION
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Recorded:
 def completions(store: SqliteStore, search: int) -> Iterator[Recorded]:
     """Every call of *search* that is over, in the order they were planned. Raises NotFound."""
     with store.read() as connection:
-        if connection.execute(select(SEARCH.c.id).where(SEARCH.c.id == search)).scalar() is None:
-            raise missing(connection, search)
+        must_exist(connection, search)
         rows = connection.execute(
             select(COMPLETION)
             .where(COMPLETION.c.search_id == search, COMPLETION.c.settled_at.is_not(None))

@@ -15,8 +15,9 @@ from ..ports import CodeResult, EvaluatedResult, IdeasResult, Job, JobResult, Pl
 from .columns import clean
 from .jobs import LEASED, QUEUED, held, queue
 from .programs import program_hash
+from .queries import missing
 from .searches import device_id
-from .snapshot import EVALUATION_COLUMNS, evaluation_view
+from .snapshot import evaluation
 from .tables import DEVICE, EVALUATION, IMPLEMENTATION, JOB, NODE, PROGRAM, SEARCH
 
 _ENDS: dict[type, tuple[JobKind, ...]] = {
@@ -262,7 +263,7 @@ def known_evaluation(connection: Connection, search: int, program: str) -> Evalu
         .where(SEARCH.c.id == search)
     ).first()
     if wanted is None:
-        raise NotFound(f"There is no search s{search} in this database.")
+        raise missing(connection, search)
     same = and_(
         EVALUATION.c.program == program,
         EVALUATION.c.problem_digest == wanted.problem_digest,
@@ -276,5 +277,5 @@ def known_evaluation(connection: Connection, search: int, program: str) -> Evalu
         EVALUATION.c.outcome.in_([str(outcome) for outcome in DETERMINISTIC]),
         or_(EVALUATION.c.outcome != str(Outcome.OK), EVALUATION.c.time_ms.is_not(None)),
     )
-    row = connection.execute(select(*EVALUATION_COLUMNS).where(same).order_by(EVALUATION.c.id.desc()).limit(1)).first()
-    return None if row is None else evaluation_view(row)
+    found = connection.execute(select(EVALUATION.c.id).where(same).order_by(EVALUATION.c.id.desc()).limit(1)).scalar()
+    return None if found is None else evaluation(connection, found)

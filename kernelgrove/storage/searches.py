@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from ..errors import NotFound
 from ..model import Basis, Device, Idea, Instance, NodeState, Problem, SearchStatus, StoppedBy
 from ..ports import SearchRecord, SearchSpec
+from .queries import missing
 from .tables import DEVICE, NODE, PROBLEM, SEARCH
 
 
@@ -134,19 +134,6 @@ def _problem(row: RowMapping) -> Problem:
 
 def _device(row: RowMapping) -> Device:
     return Device(name=row["name"], gpu=row["gpu"], key=row["key"], basis=Basis(row["basis"]), software=row["software"])
-
-
-def latest(connection: Connection) -> int | None:
-    found = connection.execute(select(func.max(SEARCH.c.id))).scalar()
-    return None if found is None else int(found)
-
-
-def missing(connection: Connection, search: int) -> NotFound:
-    """The error for a search that is not in this database; it says which are."""
-    last = latest(connection)
-    if last is None:
-        return NotFound(f"There is no search s{search}: the database holds none.", "Start one with `kernelgrove run`.")
-    return NotFound(f"There is no search s{search}: the latest is s{last}.", "See `kernelgrove ls`.")
 
 
 def update_search(connection: Connection, search: int, **values: Any) -> None:

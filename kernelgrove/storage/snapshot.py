@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection
 
 from ..errors import NotFound
 from ..model import (
@@ -22,20 +22,9 @@ from ..model import (
     Stage,
     TreeView,
 )
-from .searches import missing
-from .tables import DECISION, EVALUATION, IMPLEMENTATION, JOB, NODE, PROGRAM, SEARCH
+from .queries import decode, missing, rows, value
 
-#: What ``evaluation_view`` reads, in its order.
-EVALUATION_COLUMNS = (
-    EVALUATION.c.id,
-    EVALUATION.c.outcome,
-    EVALUATION.c.stage,
-    EVALUATION.c.message,
-    EVALUATION.c.basis,
-    EVALUATION.c.time_ms,
-    EVALUATION.c.baselines,
-    EVALUATION.c.speedup,
-)
+_EVALUATION = "e.id, e.outcome, e.stage, e.message, e.basis, e.time_ms, e.baselines, e.speedup"
 
 _OUTCOMES = {str(o): o for o in Outcome}
 _STAGES = {str(s): s for s in Stage}
@@ -45,22 +34,32 @@ _JOB_STATES = {str(s): s for s in JobState}
 _JOB_KINDS = {str(k): k for k in JobKind}
 
 
-def evaluation_view(row: Any) -> EvaluationView:
+def _evaluation_view(row: Any) -> EvaluationView:
     id_, outcome, stage, message, basis, time_ms, baselines, speedup = row
-    return EvaluationView(id_, _OUTCOMES[outcome], _STAGES[stage], message, _BASES[basis], time_ms, baselines, speedup)
+    return EvaluationView(
+        *(id_, _OUTCOMES[outcome], _STAGES[stage], message, _BASES[basis], time_ms),
+        *(decode(baselines), decode(speedup)),
+    )
+
+
+def evaluation(connection: Connection, number: int) -> EvaluationView:
+    """Raises NotFound."""
+    found = rows(connection, f"SELECT {_EVALUATION} FROM evaluation e WHERE e.id = :id", id=number)
+    if not found:
+        raise NotFound(f"There is no evaluation e{number} in this database.")
+    return _evaluation_view(found[0])
 
 
 def tree(connection: Connection, search: int) -> TreeView:
     """Raises NotFound."""
-    seed = connection.execute(select(SEARCH.c.seed).where(SEARCH.c.id == search)).scalar()
+    seed = value(connection, "SELECT seed FROM search WHERE id = :search", search=search)
     if seed is None:
         raise missing(connection, search)
-    decisions = select(func.count()).select_from(DECISION).where(DECISION.c.search_id == search)
     nodes = _nodes(connection, search)
     return TreeView(
         search=search,
         seed=seed,
-        step=connection.execute(decisions).scalar_one(),
+        step=value(connection, "SELECT count(*) FROM decision WHERE search_id = :search", search=search),
         root=next(iter(nodes)),
         nodes=MappingProxyType(nodes),
         implementations=MappingProxyType(_implementations(connection, search)),
@@ -68,61 +67,62 @@ def tree(connection: Connection, search: int) -> TreeView:
     )
 
 
+_NODES = """
+SELECT id, parent_id, base_id, address, round, idea, rationale, category, state, pruned_because, model, rating
+FROM node WHERE search_id = :search ORDER BY id
+"""
+
+
 def _nodes(connection: Connection, search: int) -> dict[int, NodeView]:
-    c = NODE.c
-    rows = connection.execute(
-        select(
-            *(c.id, c.parent_id, c.base_id, c.address, c.round, c.idea, c.rationale, c.category),
-            *(c.state, c.pruned_because, c.model, c.rating),
-        )
-        .where(c.search_id == search)
-        .order_by(c.id)
-    )
     return {
         id_: NodeView(
             *(id_, parent, base, address, round_, Idea(idea, rationale, category)),
             *(_NODE_STATES[state], because, model, rating),
         )
-        for id_, parent, base, address, round_, idea, rationale, category, state, because, model, rating in rows
+        for id_, parent, base, address, round_, idea, rationale, category, state, because, model, rating in rows(
+            connection, _NODES, search=search
+        )
     }
+
+
+# A duplicate's evaluation is that of the implementation it repeats, so it need not be read again.
+_JUDGED = f"""
+SELECT {_EVALUATION} FROM implementation i JOIN evaluation e ON e.id = i.evaluation_id
+WHERE i.search_id = :search AND i.duplicate_of IS NULL
+"""
+_IMPLEMENTATIONS = """
+SELECT id, node_id, address, repair_of, program, duplicate_of, model, evaluation_id
+FROM implementation WHERE search_id = :search ORDER BY id
+"""
 
 
 def _implementations(connection: Connection, search: int) -> dict[int, ImplementationView]:
-    c = IMPLEMENTATION.c
-    evaluations = connection.execute(
-        select(*EVALUATION_COLUMNS)
-        .join(IMPLEMENTATION, c.evaluation_id == EVALUATION.c.id)
-        .where(c.search_id == search, c.duplicate_of.is_(None))
-    )
-    found = {row[0]: evaluation_view(row) for row in evaluations}
-    rows = connection.execute(
-        select(c.id, c.node_id, c.address, c.repair_of, c.program, c.duplicate_of, c.model, c.evaluation_id)
-        .where(c.search_id == search)
-        .order_by(c.id)
-    )
+    judged = {row[0]: _evaluation_view(row) for row in rows(connection, _JUDGED, search=search)}
     return {
-        id_: ImplementationView(id_, node, address, repair_of, program, duplicate_of, model, found.get(evaluation))
-        for id_, node, address, repair_of, program, duplicate_of, model, evaluation in rows
+        id_: ImplementationView(id_, node, address, repair_of, program, duplicate_of, model, judged.get(judged_by))
+        for id_, node, address, repair_of, program, duplicate_of, model, judged_by in rows(
+            connection, _IMPLEMENTATIONS, search=search
+        )
     }
 
 
+# All but evaluations that are done: a strategy must see those that were given up too.
+_JOBS = """
+SELECT id, kind, state, node_id, implementation_id, key, payload, reason
+FROM job WHERE search_id = :search AND (kind <> 'evaluate' OR state <> 'done') ORDER BY id
+"""
+
+
 def _jobs(connection: Connection, search: int) -> tuple[JobView, ...]:
-    """All but evaluations that are done: a strategy must see those that were given up too."""
-    c = JOB.c
-    rows = connection.execute(
-        select(c.id, c.kind, c.state, c.node_id, c.implementation_id, c.key, c.payload, c.reason)
-        .where(c.search_id == search, or_(c.kind != str(JobKind.EVALUATE), c.state != str(JobState.DONE)))
-        .order_by(c.id)
-    )
     return tuple(
-        JobView(id_, _JOB_KINDS[kind], _JOB_STATES[state], node, implementation, key, payload, reason)
-        for id_, kind, state, node, implementation, key, payload, reason in rows
+        JobView(id_, _JOB_KINDS[kind], _JOB_STATES[state], node, implementation, key, decode(payload), reason)
+        for id_, kind, state, node, implementation, key, payload, reason in rows(connection, _JOBS, search=search)
     )
 
 
 def code(connection: Connection, program: str) -> str:
     """Raises NotFound."""
-    found = connection.execute(select(PROGRAM.c.code).where(PROGRAM.c.hash == program)).scalar()
+    found = value(connection, "SELECT code FROM program WHERE hash = :program", program=program)
     if found is None:
         raise NotFound(f"There is no program {program[:12]} in this database.")
     return str(found)

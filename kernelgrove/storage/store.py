@@ -11,16 +11,26 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
 
 from ..errors import NotFound, StoreError
 from ..model import Action, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
 from ..ports import Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
-from . import jobs, ledger, migrate, results, searches, snapshot
+from . import migrate, queries, snapshot
 from .connect import Found, Location, locate, look, reading_engine, translated, writing_engine
-from .ledger import Spent
+from .later import Later
+from .queries import Spent
+
+if TYPE_CHECKING:
+    from . import jobs as machine
+    from . import ledger, results, searches
+else:
+    # These import the tables, and with them SQLModel, which a command that only reads should not wait for.
+    machine, ledger, results, searches = (
+        Later(f"{__package__}.{name}") for name in ("jobs", "ledger", "results", "searches")
+    )
 
 __all__ = ["Spent", "SqliteStore", "open_store"]
 
@@ -149,7 +159,7 @@ class SqliteStore:
 
     def latest_search(self) -> int:
         with self.read() as connection:
-            found = searches.latest(connection)
+            found = queries.latest(connection)
         if found is None:
             raise NotFound(f"{self.location.shown} holds no search.", "Start one with `kernelgrove run PROBLEM`.")
         return found
@@ -190,21 +200,21 @@ class SqliteStore:
         self, search: int, step: int, actions: Sequence[Action], jobs: Sequence[PlannedJob], note: str = ""
     ) -> tuple[int, ...]:
         with self.write() as connection:
-            return _record(connection, search, step, actions, jobs, note, time.time())
+            return machine.record(connection, search, step, actions, jobs, note, time.time())
 
     def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
         wanted = tuple(str(kind) for kind in kinds)
         now = time.time()
         with self.read() as connection:  # polling takes no write lock
-            if not jobs.anything_to_claim(connection, search, wanted, now):
+            if not machine.anything_to_claim(connection, search, wanted, now):
                 return None
         with self.write() as connection:
             now = time.time()
-            return jobs.claim(connection, search, owner, wanted, now, now + lease_s)
+            return machine.claim(connection, search, owner, wanted, now, now + lease_s)
 
     def renew(self, job: Job, lease_s: float) -> bool:
         with self.write() as connection:
-            return jobs.renew(connection, job, time.time() + lease_s)
+            return machine.renew(connection, job, time.time() + lease_s)
 
     def finish(self, job: Job, result: JobResult) -> bool:
         prepared = results.prepare(result)  # parsing source is no work for a write lock
@@ -213,19 +223,19 @@ class SqliteStore:
 
     def fail(self, job: Job, reason: str, retry: bool) -> bool:
         with self.write() as connection:
-            return jobs.fail(connection, job, reason, retry, time.time())
+            return machine.fail(connection, job, reason, retry, time.time())
 
     def release(self, owner: str) -> int:
         with self.write() as connection:
-            return jobs.release(connection, owner)
+            return machine.release(connection, owner)
 
     def recover(self, search: int, alive: Callable[[str], bool]) -> int:
         with self.read() as connection:
-            owners = jobs.owners(connection, search)
+            owners = machine.owners(connection, search)
         gone = [owner for owner in owners if not alive(owner)]  # outside of any transaction: it may look at processes
         with self.write() as connection:
             now = time.time()
-            requeued = jobs.recover(connection, search, gone, now)
+            requeued = machine.recover(connection, search, gone, now)
             ledger.settle_orphans(connection, search, gone, now)
             return requeued
 
@@ -248,13 +258,10 @@ class SqliteStore:
     def spent(self, search: int) -> Spent:
         """What *search*'s proposer calls cost, and what those in flight may still cost."""
         with self.read() as connection:
-            return ledger.spent(connection, search)
+            return queries.spent(connection, search)
 
     # what is known
 
     def known_evaluation(self, search: int, program: str) -> EvaluationView | None:
         with self.read() as connection:
             return results.known_evaluation(connection, search, program)
-
-
-_record = jobs.record  # inside the class, "jobs" also names an argument

@@ -37,9 +37,6 @@ from ..model import (
 )
 from .columns import CleanText, JsonText, Real
 
-#: Written to the file's header: ASCII "KGrv".
-APPLICATION_ID = 0x4B477276
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -64,7 +64,10 @@ def test_killed_and_resumed_it_ends_with_the_tree_of_a_search_that_never_was(tmp
     db, moments = tmp_path / "grove.db", random.Random(os.environ.get("KILL_SEED", "1"))
     with open_store(db, create=True) as store:
         calm = store.create_search(spec(), ROOT_IDEA)
-        assert Child(db, calm).finish() == "strategy"
+        child = Child(db, calm)
+        begun = time.monotonic()
+        assert child.finish() == "strategy"
+        takes = time.monotonic() - begun
         whole = dump(store.tree(calm))
         assert len(whole["nodes"]) == 5 and len(whole["programs"]) >= 9
         interrupted = 0
@@ -73,7 +76,7 @@ def test_killed_and_resumed_it_ends_with_the_tree_of_a_search_that_never_was(tmp
             search = store.create_search(spec(tolerance=moments.random()), ROOT_IDEA)
             for _ in range(2):
                 child = Child(db, search)
-                time.sleep(moments.uniform(0.0, 0.9))
+                time.sleep(moments.uniform(0.0, takes / 2))
                 shown = judged(store, search)
                 child.kill()
                 kept = judged(store, search)
@@ -107,7 +110,8 @@ def test_a_live_search_in_another_process_is_refused_by_its_pid(tmp_path: Path) 
         deadline = time.monotonic() + 20
         while not store.tree(search).jobs and time.monotonic() < deadline:
             time.sleep(0.01)
-        rival = Controller(store, search, strategies.make("branch"), [FakeProposer()], FakeEvaluator(), Budget())
+        strategy = strategies.make("zero_shot", {"samples": 1})
+        rival = Controller(store, search, strategy, [FakeProposer()], FakeEvaluator(), Budget())
         with pytest.raises(Conflict, match=f"being run by process {child.process.pid} on this machine"):
             rival.run()
         assert child.finish() == "strategy"

@@ -12,6 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from kernelgrove import strategies
+from kernelgrove.engine.budget import Budget
+from kernelgrove.engine.context import ROOT_IDEA
+from kernelgrove.engine.controller import Controller
 from kernelgrove.model import (
     Basis,
     Device,
@@ -26,6 +30,7 @@ from kernelgrove.model import (
     Usage,
 )
 from kernelgrove.ports import Proposal, ProposalRequest, SearchSpec
+from kernelgrove.storage.store import SqliteStore, open_store
 
 SOURCE = "class Model: pass\n"
 PROBLEM = Problem("toy", SOURCE)
@@ -44,6 +49,10 @@ def spec(**changed: Any) -> SearchSpec:
         "seed": 7,
     }
     return SearchSpec(**{**fields, **changed})
+
+
+#: Options of ``branch`` for a tree of three nodes.
+SMALL = {"rounds": 2, "widths": 2, "depths": 2}
 
 
 def dice(*words: object) -> float:
@@ -150,13 +159,32 @@ class FakeEvaluator:
         self.closed = True
 
 
+def controller(
+    store: SqliteStore,
+    proposer: Any = None,
+    evaluator: Any = None,
+    *,
+    search: int | None = None,
+    strategy: Any = None,
+    budget: Budget = Budget(),  # noqa: B008 (frozen)
+    **more: Any,
+) -> Controller:
+    search = search or store.create_search(spec(), ROOT_IDEA)
+    proposers = proposer if isinstance(proposer, list) else [proposer or FakeProposer()]
+    return Controller(
+        store,
+        search,
+        strategy or strategies.make("branch", SMALL),
+        proposers,
+        evaluator or FakeEvaluator(),
+        budget,
+        more.pop("events", lambda event: None),
+        **more,
+    )
+
+
 def run_in_another_process(db: str, search: int, started: Any, ended: Any) -> None:
     """What a process does that runs *search*: the events *started* and a queue *ended* speak to its parent."""
-    from kernelgrove import strategies
-    from kernelgrove.engine.budget import Budget
-    from kernelgrove.engine.controller import Controller
-    from kernelgrove.storage.store import open_store
-
     with open_store(db) as store:
         store.search(search)
         proposer = FakeProposer(delay=lambda request: 0.03 * dice("ask", request.key))

@@ -45,7 +45,7 @@ def test_facts_import_no_torch(command: str) -> None:
 
 
 def test_the_reader_that_leaves_early_is_told_as_a_shell_would() -> None:
-    command = f"{sys.executable} -m kernelgrove problems --json | head -c 1; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m kernelgrove problems --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 141
     assert done.stderr == ""

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_search import FakeEvaluator, FakeProposer, spec
+from fake_search import SMALL, FakeEvaluator, FakeProposer, controller, spec
 
 from kernelgrove import strategies
 from kernelgrove.engine import events as told
 from kernelgrove.engine import jobs
 from kernelgrove.engine.budget import Budget
 from kernelgrove.engine.context import ROOT_IDEA
-from kernelgrove.engine.controller import Controller, StrategyFailed
-from kernelgrove.engine.interrupt import guard
-from kernelgrove.errors import Conflict, EnvironmentLacks, EvaluatorError, ProposerError
+from kernelgrove.engine.controller import StrategyFailed
+from kernelgrove.errors import EnvironmentLacks, EvaluatorError, ProposerError
 from kernelgrove.model import (
     Action,
     EvaluationRequest,
@@ -30,6 +26,7 @@ from kernelgrove.model import (
     JobKind,
     JobState,
     Prune,
+    Rate,
     SearchStatus,
     StoppedBy,
     TreeView,
@@ -38,37 +35,11 @@ from kernelgrove.model import (
 from kernelgrove.ports import Proposal, ProposalRequest
 from kernelgrove.storage.store import SqliteStore, open_store
 
-SMALL = {"rounds": 2, "widths": 2, "depths": 2}
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     with open_store(tmp_path / "grove.db", create=True) as opened:
         yield opened
-
-
-def controller(
-    store: SqliteStore,
-    proposer: Any = None,
-    evaluator: Any = None,
-    *,
-    search: int | None = None,
-    strategy: Any = None,
-    budget: Budget = Budget(),  # noqa: B008 (frozen)
-    **more: Any,
-) -> Controller:
-    search = search or store.create_search(spec(), ROOT_IDEA)
-    proposers = proposer if isinstance(proposer, list) else [proposer or FakeProposer()]
-    return Controller(
-        store,
-        search,
-        strategy or strategies.make("branch", SMALL),
-        proposers,
-        evaluator or FakeEvaluator(),
-        budget,
-        more.pop("events", lambda event: None),
-        **more,
-    )
 
 
 def dump(view: TreeView) -> dict[str, Any]:
@@ -80,20 +51,6 @@ def dump(view: TreeView) -> dict[str, Any]:
             for i in view.implementations.values()
         },
     }
-
-
-def run_in_thread(run: Controller) -> tuple[threading.Thread, list[Any]]:
-    ended: list[Any] = []
-
-    def body() -> None:
-        try:
-            ended.append(run.run())
-        except BaseException as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    return thread, ended
 
 
 def test_a_search_runs_to_its_end_and_says_so(store: SqliteStore) -> None:
@@ -340,112 +297,23 @@ def test_a_strategy_at_fault_is_named(store: SqliteStore, does: Any, says: str) 
     assert store.tree(run.search_id).step == 0, "nothing of the decision was recorded"
 
 
-def test_a_soft_stop_finishes_what_runs_and_starts_nothing(store: SqliteStore) -> None:
-    gate, evaluator = threading.Event(), FakeEvaluator(parallel=1)
-    started = threading.Event()
+def test_ratings_are_committed_and_a_wrong_number_of_them_is_refused(store: SqliteStore) -> None:
+    class Rater(FakeProposer):
+        def propose(self, request: ProposalRequest) -> Proposal:
+            assert request.kind is JobKind.RATE
+            return Proposal(ratings=(0.5,) * (1 if request.key.endswith(":0") else 3))
 
-    def hold(request: EvaluationRequest) -> float:
-        started.set()
-        assert gate.wait(10)
-        return 0.0
+    def does(view: TreeView) -> Sequence[Action]:
+        return [Rate((view.root,))] if len(view.jobs) < 2 and not view.in_flight() else []
 
-    evaluator.delay = hold
-    run = controller(store, evaluator=evaluator)
-    thread, ended = run_in_thread(run)
-    assert started.wait(10)
-    run.stop_softly()
-    time.sleep(0.05)
-    assert thread.is_alive(), "it waits for what runs"
-    gate.set()
-    thread.join(10)
-    assert ended == [StoppedBy.USER]
-    record, view = store.search(run.search_id), store.tree(run.search_id)
-    assert (record.status, record.stopped_by) == (SearchStatus.PAUSED, StoppedBy.USER)
-    assert evaluator.calls == 1 and len(list(view.judged())) == 1
-    assert controller(store, search=run.search_id).run() is StoppedBy.STRATEGY
-
-
-def test_a_hard_stop_gives_its_jobs_back_uncharged_and_a_late_result_is_not_taken(store: SqliteStore) -> None:
-    gate, started = threading.Event(), threading.Event()
-
-    def hold(request: EvaluationRequest) -> float:
-        started.set()
-        assert gate.wait(10)
-        return 0.0
-
-    run = controller(store, evaluator=FakeEvaluator(parallel=1, delay=hold))
-    thread, ended = run_in_thread(run)
-    assert started.wait(10)
-    run.stop_now()
-    thread.join(10)
-    assert ended == [StoppedBy.USER] and not gate.is_set()
-    (job,) = store.tree(run.search_id).in_flight()
-    assert job.state is JobState.QUEUED and job.kind is JobKind.EVALUATE
-    gate.set()
-    claimed = store.claim(run.search_id, "someone", [JobKind.EVALUATE], 60)
-    assert claimed is not None and claimed.attempt == 1
-    assert not list(store.tree(run.search_id).judged())
-
-
-def test_interrupts_once_softly_twice_now(store: SqliteStore) -> None:
-    gate = threading.Event()
-
-    def hold(request: EvaluationRequest) -> float:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert gate.wait(10)
-        return 0.0
-
-    before = signal.getsignal(signal.SIGINT)
-    heard: list[told.Event] = []
-    run = controller(store, evaluator=FakeEvaluator(parallel=1, delay=hold), events=heard.append)
-    with guard(run):
-        assert run.run() is StoppedBy.USER
-    gate.set()
-    assert signal.getsignal(signal.SIGINT) is before
-    assert [e.running for e in heard if isinstance(e, told.Stopping)] == [1]
-
-
-def test_two_controllers_of_one_search_are_refused(store: SqliteStore) -> None:
-    gate, started = threading.Event(), threading.Event()
-
-    def hold(request: EvaluationRequest) -> float:
-        started.set()
-        assert gate.wait(10)
-        return 0.0
-
-    run = controller(store, evaluator=FakeEvaluator(delay=hold))
-    thread, ended = run_in_thread(run)
-    try:
-        assert started.wait(10)
-        with pytest.raises(Conflict, match=f"run by process {os.getpid()}"):
-            controller(store, search=run.search_id).run()
-        assert store.search(run.search_id).status is SearchStatus.RUNNING, "the rival's search is left alone"
-    finally:
-        gate.set()
-        thread.join(20)
-    assert ended == [StoppedBy.STRATEGY]
-
-
-def test_jobs_of_a_controller_that_died_are_taken_back_at_once(store: SqliteStore) -> None:
-    search = store.create_search(spec(), ROOT_IDEA)
-    dead = jobs.Owner(jobs.Owner.here().host, os.getpid(), "another.start", "controller.1")
-    assert dead.alive() is False
-    store.set_status(search, SearchStatus.RUNNING, None, str(dead))
-    view = store.tree(search)
-    store.record(search, 0, [Implement(1)], jobs.plan(view, [Implement(1)], 1))
-    assert store.claim(search, str(dead), [JobKind.IMPLEMENT], 3600) is not None
-    heard: list[told.Event] = []
-    assert controller(store, search=search, events=heard.append).run() is StoppedBy.STRATEGY
-    assert isinstance(heard[0], told.SearchStarted) and heard[0].recovered == 1 and heard[0].resumed
-
-
-def test_leases_are_renewed_while_a_job_runs(store: SqliteStore) -> None:
-    evaluator = FakeEvaluator(parallel=1, delay=lambda request: 0.6)
-    run = controller(store, evaluator=evaluator, strategy=strategies.make("zero_shot", {"samples": 1}), lease_s=0.3)
+    run = controller(store, Rater(), strategy=Rogue(does))
     assert run.run() is StoppedBy.STRATEGY
-    assert evaluator.calls == 1 and len(list(store.tree(run.search_id).judged())) == 1
+    view = store.tree(run.search_id)
+    assert view.nodes[view.root].rating == 0.5
+    assert [(j.state, j.reason) for j in view.jobs] == [
+        (JobState.DONE, None),
+        (JobState.FAILED, "fake gave 3 ratings for 1 ideas."),
+    ]
 
 
 def test_without_proposers_a_search_waits_for_other_processes(store: SqliteStore) -> None:

@@ -29,7 +29,7 @@ from kernelgrove.model import (
     Stage,
 )
 
-from .protocol import PeerGone, receive_stream, send_stream
+from .protocol import PROTOCOL_VERSION, PeerGone, receive_stream, send_stream
 
 #: What a judge's environment keeps: where programs and libraries are, never a key.
 _KEPT = frozenset("PATH HOME TMPDIR LANG LC_ALL LD_LIBRARY_PATH CUDA_HOME CUDA_VISIBLE_DEVICES USER LOGNAME".split())
@@ -41,6 +41,8 @@ class Pool:
     ``device`` is ``auto``, ``cpu`` or ``cuda:N``; ``target`` names the GPU that a ``cpu`` device projects for.
     Raises EnvironmentLacks when the device is not there, UsageError for an unknown target.
     """
+
+    protocol = PROTOCOL_VERSION
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class Pool:
         return self._device
 
     def prepare(self, problem: Problem, size: str | None = None) -> Instance:
-        fields = {**asdict(problem), "sizes": {name: dict(values) for name, values in problem.sizes.items()}}
+        fields = {**vars(problem), "sizes": {name: dict(values) for name, values in problem.sizes.items()}}
         return Instance(**self._ask({"op": "prepare", "problem": fields, "size": size}))
 
     def evaluate(self, request: EvaluationRequest) -> EvaluationResult:

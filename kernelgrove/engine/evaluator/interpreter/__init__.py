@@ -16,9 +16,9 @@ from typing import Any
 _HOME = {
     "install": "adapter",
     "pretend": "devices",
-    "adopt": "devices",
-    "logical_device": "devices",
-    "real_device": "devices",
+    "adopt": "labels",
+    "logical_device": "labels",
+    "real_device": "labels",
     "watch": "watching",
     "Watch": "watching",
     "CountingLimit": "errors",

@@ -39,7 +39,9 @@ def install() -> None:
     def index(self: Any) -> int:
         data = self.handle.data
         if data.size != 1:
-            raise TypeError(f"a block of shape {data.shape} is not an integer: only a scalar can be an index or a bound")
+            raise TypeError(
+                f"a block of shape {data.shape} is not an integer: only a scalar can be an index or a bound"
+            )
         return int(data.reshape(-1)[0])
 
     def truth(self: Any) -> bool:
@@ -59,7 +61,12 @@ def install() -> None:
 
     semantic = internals.patch_language(
         builder,
-        {"reduce": folds.reduce, "associative_scan": folds.scan, "range": interpreter.steps, "static_assert": static_assert},
+        {
+            "reduce": folds.reduce,
+            "associative_scan": folds.scan,
+            "range": interpreter.steps,
+            "static_assert": static_assert,
+        },
         {"__index__": index, "__int__": index, "__bool__": truth},
     )
     folds.semantic = semantic

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from ..work import Work
-from . import adapter, devices, sampling
+from . import adapter, labels, sampling
 from .builder import Builder
 from .errors import CountingLimit, KernelError, NeedsValues, candidate_line
 from .formats import NARROW, Array, pack
@@ -63,8 +63,8 @@ class StandInMemory(Bounds):
     def check_time(self) -> None:
         if time.monotonic() > self.deadline:
             raise CountingLimit(
-                f"counting {self.kernel} took more than {self.limit:g} s: program {self.program} alone does too much to "
-                "be interpreted, so it has no projection"
+                f"counting {self.kernel} took more than {self.limit:g} s: program {self.program} alone does too much "
+                "to be interpreted, so it has no projection"
             )
 
     def load(self, pointers: Any, mask: Array | None, other: Array | None, dtype: Any) -> Array:
@@ -153,7 +153,7 @@ class _Counter:
             low = self._next
             setattr(storage, "_kernelgrove_base", low)  # noqa: B010 - not an attribute that torch knows of
             self._next += (storage.nbytes() // _GAP + 2) * _GAP
-        start = low + tensor.storage_offset() * tensor.element_size()
+        start = low + int(tensor.storage_offset()) * tensor.element_size()
         return Region(name, low, low + storage.nbytes(), start, tensor.numel(), storage)
 
     def __call__(self, launch: Any) -> None:
@@ -198,7 +198,10 @@ def _work(launch: Any, regions: list[Region], tallies: dict[Program, _Tally], no
             flops[unit] += shares[program] * amount
     extents = {region.low: region.high - region.low for region in regions}
     read, written = (
-        sum(_distinct(grid, {p: getattr(t, side) for p, t in tallies.items()}, low, size) for low, size in extents.items())
+        sum(
+            _distinct(grid, {p: getattr(t, side) for p, t in tallies.items()}, low, size)
+            for low, size in extents.items()
+        )
         for side in ("reads", "writes")
     )
     total = grid[0] * grid[1] * grid[2]
@@ -264,7 +267,14 @@ def _same_along(axis: int, keys: dict[Program, Any]) -> bool:
     return bool(compared) and all(len(lines[rest]) == 1 for rest in compared)
 
 
-_VALUE_WORDS = ("meta tensor", "Cannot copy out of meta", "type tensor to numpy", "data-dependent", "raises unimplemented", "Meta tensors")
+_VALUE_WORDS = (
+    "meta tensor",
+    "Cannot copy out of meta",
+    "type tensor to numpy",
+    "data-dependent",
+    "raises unimplemented",
+    "Meta tensors",
+)
 
 
 @contextlib.contextmanager
@@ -289,7 +299,7 @@ def counting(record: Callable[[Work], None], sample: int = 3, limit: float = 20.
     except (RuntimeError, NotImplementedError, TypeError) as error:
         if isinstance(error, (KernelError, CountingLimit)) or not any(word in str(error) for word in _VALUE_WORDS):
             raise
-        with devices.truthfully():
+        with labels.truthfully():
             _, line, text = candidate_line(error.__traceback__)
         where = f"line {line} ({text})" if line else "host code"
         raise NeedsValues(f"no projection: {where} reads a value on the host: {error}") from error

@@ -1,4 +1,4 @@
-"""What goes wrong inside a candidate, told with the kernel's name and the candidate's own line. Standard library only."""
+"""What goes wrong inside a candidate, told with the kernel's name and the candidate's line. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sysconfig
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 
 class OutOfBounds(RuntimeError):
@@ -66,7 +67,7 @@ def candidate_line(traceback: TracebackType | None) -> tuple[str, int, str]:
 
 
 @lru_cache(maxsize=64)
-def _class_for(original: type[Exception]) -> type[KernelError]:
+def _class_for(original: Any) -> type[KernelError]:
     """A class that is both a ``KernelError`` and the original, under the original's name."""
     try:
         return type(original.__name__, (KernelError, original), {"__module__": original.__module__, "__str__": _text})
@@ -92,7 +93,8 @@ def explain(error: Exception, kernel: str) -> Exception:
     where = f"in kernel {kernel}, line {line}, `{text}`" if line else f"in kernel {kernel}"
     message = f"{where}: {words}"
     try:
-        told = _class_for(type(error))(message)
+        kind: Any = type(error)
+        told = _class_for(kind)(message)
     except Exception:  # a constructor with arguments of its own
         told = KernelError(f"{where}: {type(error).__name__}: {words}")
     told.kernel, told.line = kernel, line

@@ -43,9 +43,7 @@ def _call(combine: Any, left: list[Array], right: list[Array], inputs: tuple[Any
     given += [_tensor(d, t.dtype) for d, t in zip(right, inputs, strict=True)]
     results = combine(*given)
     results = results if isinstance(results, (tuple, tl.tuple)) else (results,)
-    return [
-        np.broadcast_to(_stored(r, t), d.shape) for r, t, d in zip(results, inputs, right, strict=True)
-    ]
+    return [np.broadcast_to(_stored(r, t), d.shape) for r, t, d in zip(results, inputs, right, strict=True)]
 
 
 def _fold(data: list[Array], axis: int, combine: Any, inputs: tuple[Any, ...]) -> list[Array]:

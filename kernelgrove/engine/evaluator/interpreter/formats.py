@@ -1,7 +1,7 @@
 """Number formats that NumPy lacks: bf16 and fp8, kept as bits in unsigned integers, computed in fp32.
 
-``value`` gives numbers to compute with, ``pack`` rounds them back to nearest even, as torch and the GPU do. bf16 NaN
-becomes the quiet NaN 0x7fc0 that torch writes. Conversions to fp8 saturate at the largest finite value, as
+``value`` gives numbers to compute with, ``pack`` rounds them back to nearest even, as torch and the GPU do; a NaN
+becomes the format's quiet NaN, whatever its payload. Conversions to fp8 saturate at the largest finite value, as
 ``cvt.rn.satfinite`` does.
 """
 

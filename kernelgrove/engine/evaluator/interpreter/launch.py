@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import triton.language as tl
 
-from . import devices, internals
+from . import internals, labels
 from .errors import explain
 from .internals import Handle
 from .memory import RealMemory, Region
@@ -156,7 +156,12 @@ class Launch:
     """One launch: the kernel, its bound arguments, its grid (x, y, z), its options."""
 
     def __init__(
-        self, interpreter: Interpreter, function: Any, bound: dict[str, Any], grid: tuple[int, int, int], options: dict[str, Any]
+        self,
+        interpreter: Interpreter,
+        function: Any,
+        bound: dict[str, Any],
+        grid: tuple[int, int, int],
+        options: dict[str, Any],
     ) -> None:
         self.interpreter = interpreter
         self.function = function
@@ -192,7 +197,7 @@ class Launch:
             return value
 
         def pointer(name: str, tensor: torch.Tensor, kind: Any) -> Any:
-            if devices.logical_device(tensor).type == "cpu":
+            if labels.logical_device(tensor).type == "cpu":
                 position = list(self.bound).index(name.partition("[")[0])
                 raise ValueError(f"Pointer argument (at {position}) cannot be accessed from Triton (cpu tensor?)")
             found = region(name, tensor)

@@ -104,7 +104,7 @@ def _to_float(mode: str, kind: str) -> Function:
     return run
 
 
-def _round_away(x: Array) -> Array:
+def _round_away(x: Array) -> Any:
     return np.copysign(np.floor(np.abs(x) + x.dtype.type(0.5)), x)
 
 
@@ -113,18 +113,18 @@ def _bits(function: Function) -> Function:
     return lambda *a: function(a[0].dtype.itemsize * 8, *[x.view(f"u{x.dtype.itemsize}") for x in a])
 
 
-def _popcount(width: int, x: Array) -> Array:
+def _popcount(width: int, x: Array) -> Any:
     return np.bitwise_count(x).astype(np.int32)
 
 
-def _leading_zeros(width: int, x: Array) -> Array:
+def _leading_zeros(width: int, x: Array) -> Any:
     for shift in (1, 2, 4, 8, 16, 32):
         if shift < width:
             x = x | (x >> x.dtype.type(shift))
     return (width - np.bitwise_count(x).astype(np.int32)).astype(np.int32)
 
 
-def _reverse(width: int, x: Array) -> Array:
+def _reverse(width: int, x: Array) -> Any:
     result = np.zeros_like(x)
     one = x.dtype.type(1)
     for _ in range(width):
@@ -133,12 +133,12 @@ def _reverse(width: int, x: Array) -> Array:
     return result
 
 
-def _first_set(width: int, x: Array) -> Array:
+def _first_set(width: int, x: Array) -> Any:
     lowest = x & (~x + x.dtype.type(1))
     return np.where(x == 0, 0, width - _leading_zeros(width, lowest)).astype(np.int32)
 
 
-def _byte_perm(x: Array, y: Array, selector: Array) -> Array:
+def _byte_perm(x: Array, y: Array, selector: Array) -> Any:
     both = (y.view(np.uint32).astype(np.uint64) << np.uint64(32)) | x.view(np.uint32).astype(np.uint64)
     result = np.zeros(both.shape, np.uint64)
     for position in range(4):
@@ -148,21 +148,21 @@ def _byte_perm(x: Array, y: Array, selector: Array) -> Array:
     return result.astype(np.uint32).view(np.int32)
 
 
-def _high_product(a: Array, b: Array) -> Array:
+def _high_product(a: Array, b: Array) -> Any:
     bits = a.dtype.itemsize * 8
     product = (a.astype(object) * b.astype(object)) >> bits
     return product.astype(a.dtype)
 
 
-def _low24(a: Array, b: Array) -> Array:
-    def clip(x: Array) -> Array:
+def _low24(a: Array, b: Array) -> Any:
+    def clip(x: Array) -> Any:
         low = x.astype(np.int64) & 0xFFFFFF
         return np.where(low & 0x800000, low - 0x1000000, low) if x.dtype.kind == "i" else low
 
     return (clip(a) * clip(b)).astype(np.uint32).view(a.dtype)
 
 
-def _norm(*parts: Array) -> Array:
+def _norm(*parts: Array) -> Any:
     return np.sqrt(np.sum([p.astype(np.float64) ** 2 for p in np.broadcast_arrays(*parts)], axis=0)).astype(
         parts[0].dtype
     )
@@ -172,11 +172,11 @@ def _inverse(function: Function) -> Function:
     return lambda *a: (1 / function(*a)).astype(a[0].dtype)
 
 
-def _exponent(x: Array) -> Array:
+def _exponent(x: Array) -> Any:
     return np.where(x == 0, -np.inf, np.where(np.isinf(x), np.inf, np.frexp(x)[1] - 1.0)).astype(x.dtype)
 
 
-def _ilogb(x: Array) -> Array:
+def _ilogb(x: Array) -> Any:
     special = np.where(np.isinf(x), 2**31 - 1, -(2**31))
     ordinary = np.isfinite(x) & (x != 0)
     return np.where(ordinary, np.frexp(x)[1] - 1, special).astype(np.int32)
@@ -190,7 +190,7 @@ def _bessel(name: str) -> Function:
     """Bessel functions of integer order n by upward recurrence from orders 0 and 1 (accurate for n ≤ |x|)."""
     zeroth, first = _torch(getattr(torch.special, f"bessel_{name}0")), _torch(getattr(torch.special, f"bessel_{name}1"))
 
-    def one(order: int, x: Array) -> Array:
+    def one(order: int, x: Array) -> Any:
         before, now = zeroth(x), first(x)
         if order == 0:
             return before
@@ -228,7 +228,8 @@ TABLE: dict[str, Function] = {
     "fast_exp10f": _wide(lambda x: 10.0**x), "fast_logf": np.log, "fast_log2f": np.log2, "fast_log10f": np.log10,
     "fast_powf": np.power, "fast_dividef": np.divide, "fast_tanhf": np.tanh,
     "erf": _torch(torch.erf), "erfc": _torch(torch.erfc), "erfinv": _torch(torch.erfinv),
-    "erfcx": _torch(torch.special.erfcx), "erfcinv": _wide(_torch(lambda x: -torch.special.ndtri(x / 2) / math.sqrt(2))),
+    "erfcx": _torch(torch.special.erfcx),
+    "erfcinv": _wide(_torch(lambda x: -torch.special.ndtri(x / 2) / math.sqrt(2))),
     "normcdf": _wide(_torch(torch.special.ndtr)), "normcdfinv": _wide(_torch(torch.special.ndtri)),
     "lgamma": _torch(torch.lgamma), "tgamma": _wide(np.vectorize(_gamma, otypes=[np.float64])),
     "j0": _torch(torch.special.bessel_j0), "j1": _torch(torch.special.bessel_j1), "jn": _bessel("j"),
@@ -246,7 +247,9 @@ TABLE: dict[str, Function] = {
     "longlong_as_double": lambda x: x.view(np.float64), "double_as_longlong": lambda x: x.view(np.int64),
     "double2loint": lambda x: (x.view(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32),
     "double2hiint": lambda x: (x.view(np.int64) >> 32).astype(np.int32),
-    "hiloint2double": lambda h, l: ((h.astype(np.int64) << 32) | l.view(np.uint32).astype(np.int64)).view(np.float64),
+    "hiloint2double": lambda high, low: (
+        (high.astype(np.int64) << 32) | low.view(np.uint32).astype(np.int64)
+    ).view(np.float64),
     "llrint": _whole("rn", "int64"), "llround": lambda x: _whole("rn", "int64")(_round_away(x.astype(np.float64))),
 }  # fmt: skip
 

@@ -62,7 +62,9 @@ class Bounds:
             if region.low <= low and high <= region.high:
                 return region, True
         if mask is not None:
-            addresses = addresses[mask] if mask.shape == addresses.shape else addresses[np.broadcast_to(mask, addresses.shape)]
+            addresses = (
+                addresses[mask] if mask.shape == addresses.shape else addresses[np.broadcast_to(mask, addresses.shape)]
+            )
             if addresses.size == 0:
                 return None, False
             low, high = int(addresses.min()), int(addresses.max()) + size

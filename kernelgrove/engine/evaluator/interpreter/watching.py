@@ -16,19 +16,24 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from . import adapter, devices
+from . import adapter, labels
 from .memory import Region
 
 EMPTY, HOST, WRITTEN = "empty", "host", "written"
 _STATE = "_kernelgrove_state"
 
-ALLOCATIONS = frozenset("empty empty_strided empty_like new_empty new_empty_strided empty_permuted resize_ set_".split())
+ALLOCATIONS = frozenset(
+    "empty empty_strided empty_like new_empty new_empty_strided empty_permuted resize_ set_".split()
+)
 COPIES = frozenset(
-    "_to_copy clone copy_ copy lift_fresh lift_fresh_copy contiguous cat stack hstack vstack concat repeat flip roll "
-    "rot90 tril triu index_select index gather take expand_copy permute_copy transpose_copy t_copy view_copy slice_copy "
-    "select_copy unsqueeze_copy squeeze_copy as_strided_copy split_copy unbind_copy constant_pad_nd _unsafe_view "
-    "reshape_copy _reshape_alias_copy pixel_shuffle pixel_unshuffle channel_shuffle index_put_ index_copy_ "
-    "slice_scatter select_scatter _foreach_copy_ split_with_sizes_copy _conj_physical resolve_conj resolve_neg".split()
+    (
+        "_to_copy clone copy_ copy lift_fresh lift_fresh_copy contiguous cat stack hstack vstack concat repeat "
+        "flip roll rot90 tril triu index_select index gather take expand_copy permute_copy transpose_copy t_copy "
+        "view_copy slice_copy select_copy unsqueeze_copy squeeze_copy as_strided_copy split_copy unbind_copy "
+        "constant_pad_nd _unsafe_view reshape_copy _reshape_alias_copy pixel_shuffle pixel_unshuffle "
+        "channel_shuffle index_put_ index_copy_ slice_scatter select_scatter _foreach_copy_ split_with_sizes_copy "
+        "_conj_physical resolve_conj resolve_neg"
+    ).split()
 )
 FILLS = frozenset(
     "zeros zeros_like zero_ new_zeros ones ones_like new_ones full full_like new_full fill_ fill scalar_tensor arange "
@@ -70,7 +75,7 @@ class Watch:
         if state is not None and state[0] is self._token:
             found: str = state[1]
             return found
-        return HOST if devices.is_shared(storage) else None
+        return HOST if labels.is_shared(storage) else None
 
     def _set(self, storage: Any, state: str) -> None:
         setattr(storage, _STATE, (self._token, state))
@@ -121,7 +126,7 @@ class Watch:
 
 class _Observer(TorchDispatchMode):
     def __init__(self, seen: Watch) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = seen
 
     @classmethod
@@ -131,7 +136,7 @@ class _Observer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        with devices.truthfully():
+        with labels.truthfully():
             self.seen.ran(func, args, kwargs, result)
         return result
 

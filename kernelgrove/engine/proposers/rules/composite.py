@@ -92,7 +92,7 @@ def _variance(call: Call) -> Value:
     if correction == 0:
         result = call.reduce("mean", squares, dims, keep)
     else:
-        result = call.op("div", call.reduce("sum", squares, dims, keep), call.op("sub", Value(COUNT), 1.0))
+        result = call.op("div", call.reduce("sum", squares, dims, keep), Value(COUNT, number=-1))
     return call.op("sqrt", result) if spelled(call.node, call.module) == "std" else result
 
 
@@ -277,13 +277,13 @@ def _cumulative(call: Call) -> Value:
 
 @handles("cross_entropy", "CrossEntropyLoss")
 def _cross_entropy(call: Call) -> Value:
-    """The mean over rows of logsumexp(logits) - logits[target], rows with the ignored target left out."""
+    """A row's loss is logsumexp(logits) - logits[target]; rows with the ignored target are left out."""
     logits, target = operand(call), call.value(1, "target")
     ignored = int(setting(call, 4 if call.module is None else 9, "ignore_index", -100))
     plain_weights = (_tensor(call, 2, "weight") if call.module is None else call.module.weight) is None
     reduction = setting(call, 6, "reduction", "mean")
     smoothing = float(setting(call, 7, "label_smoothing", 0.0))
-    if not plain_weights or smoothing or reduction not in ("mean", "sum") or len(logits.shape) != 2:
+    if not plain_weights or smoothing or reduction not in ("none", "mean", "sum") or len(logits.shape) != 2:
         raise NotHandled
     if target.dtype != "int64" or target.shape != logits.shape[:1]:
         raise NotHandled
@@ -293,10 +293,13 @@ def _cross_entropy(call: Call) -> Value:
     picked = call.reduce("sum", call.op("where", call.op("eq", column, wanted), logits, 0.0), (1,), True)
     counted = call.op("ne", wanted, ignored)
     loss = call.op("where", counted, call.op("sub", call.op("add", peak, call.op("log", total)), picked), 0.0)
+    if reduction == "none":
+        return call.view(loss, target.shape)
     summed = call.reduce("sum", loss, (0, 1), False)
     if reduction == "sum":
         return summed
-    valid = call.reduce("sum", call.op("where", counted, 1.0, 0.0), (0, 1), False)
+    again = call.op("ne", call.view(target, (target.shape[0], 1)), ignored)  # a later kernel's: it reads targets anew
+    valid = call.reduce("sum", call.op("where", again, 1.0, 0.0), (0, 1), False)
     return call.op("div", summed, valid)
 
 

@@ -180,7 +180,7 @@ def softplus(call: Call, x: Value) -> Value:
     return call.op("add", call.op("relu", x), tail)
 
 
-@handles("logsigmoid", "LogSigmoid")
+@handles("logsigmoid", "log_sigmoid", "LogSigmoid")
 def _logsigmoid(call: Call) -> Value:
     return call.op("neg", softplus(call, call.op("neg", operand(call))))
 

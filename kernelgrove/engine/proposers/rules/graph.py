@@ -19,7 +19,7 @@ TENSOR = "tensor"  # held by the host code under ``text``
 NUMBER = "number"  # an int, float or bool written into the kernel
 HOST_NUMBER = "host_number"  # a number that the host code computes (a size): passed to the kernel
 COLUMN = "column"  # the position along the reduced dimension
-COUNT = "count"  # how many elements a reduction covers
+COUNT = "count"  # how many elements a reduction covers, plus ``number``
 
 LEAVES = (TENSOR, NUMBER, HOST_NUMBER, COLUMN, COUNT)
 

@@ -38,7 +38,8 @@ def load(source: str, mode: str, device: str) -> Reference:
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device(device), _redirect(device):
             exec(compile(source, f"<{name}>", "exec"), module.__dict__)
-            model = module.Model(*module.get_init_inputs())
+            arguments = module.get_init_inputs() if hasattr(module, "get_init_inputs") else []
+            model = module.Model(*arguments)
             inputs = module.get_inputs()
             model = model.to(device)
             model.train(mode != "eval")

@@ -14,7 +14,7 @@ from torch import fx
 
 from .graph import FLOATS, HOST_NUMBER, REDUCE, SCAN, TENSOR, VIEW, Value
 from .lower import Lowered, lower
-from .space import NoSpace, Segment, space
+from .space import UNKNOWN, NoSpace, Segment, space
 
 #: Below this many elements a kernel of our own saves nothing over PyTorch's.
 WORTHWHILE = 1024
@@ -124,9 +124,13 @@ class _Groups:
     def refused(self) -> set[fx.Node]:
         """Nodes whose values found no place, or a place that is not worth a kernel."""
         lost = {self.owner[v] for v in self.owner if v not in self.group}
+        worthy = {self.owner[v] for s in self.segments.values() if _worthwhile(s) for v in s.values}
         for segment in self.segments.values():
-            if not _worthwhile(segment):
-                lost |= {self.owner[v] for v in segment.values}
+            owners = {self.owner[v] for v in segment.values}
+            if UNKNOWN in segment.extents:
+                lost |= owners
+            elif not _worthwhile(segment) and not owners & worthy:  # a large operation may end in a small kernel
+                lost |= owners
         for number, values in self.members.items():
             outputs = self._outputs(number, values)
             if any(v.dtype not in (*FLOATS, "bool", "int64") for v in outputs):

@@ -32,6 +32,10 @@ class Extent:
     over: Term = ()
 
 
+#: The extent of an atom that no tensor of the segment shows.
+UNKNOWN = Extent(None)
+
+
 @dataclass(eq=False)
 class Segment:
     """Values that one kernel computes. Atoms are numbered in memory order; ``columns`` is the range of those that
@@ -180,6 +184,9 @@ def space(values: Sequence[Value]) -> Segment:
                 atoms.unify(_flat(operands[0]), _flat(axes[value]))
         else:
             axes[value] = _broadcast(atoms, len(value.shape), operands)
+    runs += [_flat(terms) for v, terms in axes.items() if v.op == COLUMN]
+    for run in runs[1:]:
+        atoms.unify(runs[0], run)  # reductions of different tensors side by side
     resolved = {v: [atoms.resolve(t) for t in terms] for v, terms in axes.items()}
     order = _order(list(resolved.values()))
     position = {atom: i for i, atom in enumerate(order)}
@@ -187,9 +194,6 @@ def space(values: Sequence[Value]) -> Segment:
     columns = _columns([{position[a] for a in atoms.resolve(run)} for run in runs])
     sizes = tuple(atoms.sizes[a] for a in order)
     extents = _extents(sizes, final, inputs, [v for v in values if v.op == VIEW])
-    column_leaves = [v for v in axes if v.op == COLUMN]
-    if any(columns is None or set(_flat(final[v])) != set(range(*columns)) for v in column_leaves):
-        raise NoSpace
     if columns is None and any(a.op == COUNT for v in values for a in v.args):
         raise NoSpace
     return Segment(tuple(v for v in values if v in own), tuple(inputs), tuple(numbers), sizes, extents, columns, final)
@@ -245,7 +249,7 @@ def _columns(runs: list[set[int]]) -> tuple[int, int] | None:
 def _extents(
     sizes: tuple[int, ...], axes: dict[Value, tuple[Term, ...]], inputs: list[Value], views: list[Value]
 ) -> tuple[Extent, ...]:
-    """How host code computes each atom's extent. Raises NoSpace for one that it cannot know."""
+    """How host code computes each atom's extent; UNKNOWN where no tensor shows it (yet)."""
     known: dict[int, Extent] = {}
     by_size = sorted(inputs, key=lambda v: -len(_flat(axes[v])))  # sizes are read off the largest tensor
     dimensions = [(v, i, term) for v in by_size for i, term in enumerate(axes[v]) if term]
@@ -261,6 +265,4 @@ def _extents(
         unknown = [atom for atom in term if atom not in known]
         if len(unknown) == 1 and len(term) > 1:
             known[unknown[0]] = Extent(value, index, over=tuple(a for a in term if a != unknown[0]))
-    if len(known) != len(sizes):
-        raise NoSpace
-    return tuple(known[atom] for atom in range(len(sizes)))
+    return tuple(known.get(atom, UNKNOWN) for atom in range(len(sizes)))

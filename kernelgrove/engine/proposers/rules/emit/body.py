@@ -81,7 +81,7 @@ class Body:
         if value.op == NUMBER:
             return literal(value.number)
         if value.op == COUNT:
-            return "columns"
+            return f"(columns - {-int(value.number)})" if value.number else "columns"
         if value.op == COLUMN:
             return "cols"
         if value.op == HOST_NUMBER:

@@ -5,6 +5,7 @@ What was not recognised is called in PyTorch as the reference does.
 
 from __future__ import annotations
 
+import builtins
 import operator
 import re
 from dataclasses import replace
@@ -63,7 +64,7 @@ def program(recognised: Recognised, source: str, plan: Plan, sms: int) -> str:
         family = kind(segment)
         several = sum(kind(other) == family for other in recognised.segments) > 1
         name = f"fused_{family}_{index}" if several else f"fused_{family}"
-        reuse = _reusable(recognised, segment) if plan.in_place else None
+        reuse = reusable(recognised, segment) if plan.in_place else None
         emitted.append(_emit(segment, plan, name, sms, reuse))
         writer.names[segment] = name
     forward = writer.forward()
@@ -88,7 +89,7 @@ def _emit(segment: Segment, plan: Plan, name: str, sms: int, reuse: Value | None
     return rows(segment, fit, name, sms, reuse)
 
 
-def _reusable(recognised: Recognised, segment: Segment) -> Value | None:
+def reusable(recognised: Recognised, segment: Segment) -> Value | None:
     """An input that PyTorch made for this segment alone, of the layout of its output: its memory may be reused."""
     lowered = recognised.lowered
     outputs = segment.full_outputs()
@@ -119,7 +120,7 @@ class _Writer:
         self.recognised = recognised
         self.lowered = recognised.lowered
         self.names: dict[Segment, str] = {}
-        self._taken = {node.name for node in self.lowered.graph.nodes}
+        self._taken = {node.name for node in self.lowered.graph.nodes} | set(dir(builtins))
         self._held: dict[Value, str] = {v: n.name for n, v in self.lowered.value.items() if n in self.lowered.body}
         self._numbers = {node.name: node for node in self.lowered.graph.nodes}
 
@@ -130,7 +131,7 @@ class _Writer:
                 lines.append(self._call(step))
             elif step.op == "output":
                 lines.append(f"return {self.text(step.args[0])}")
-            elif not self._inline(step):
+            elif not self._inline(step) and not _is_size(step):
                 lines.append(f"{step.name} = {self.expression(step)}")
         return lines
 

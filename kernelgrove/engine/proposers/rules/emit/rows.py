@@ -18,16 +18,19 @@ from .reducers import levels
 MAX_TILE = 65536
 #: Rows side by side where the reduced dimension is not the last: neighbours in memory are different rows.
 STRIDED_ROWS = 32
+#: Rows that leave most of a GPU idle at a program a row, and rows that keep any GPU busy without splitting them.
+FEW_ROWS, MANY_ROWS = 64, 1024
 
 
 def fitted(segment: Segment, plan: Plan) -> Plan:
     """*plan* as far as it applies to *segment*: the block within bounds, several rows only where they fit."""
     width = next_power_of_2(segment.column_count)
     style, tile, rows = plan.style, min(plan.tile, width), plan.rows
+    splittable = segment.reduces and not segment.inner and not segment.scans and segment.row_count <= MANY_ROWS
+    if style == "split" and not (splittable and segment.column_count > plan.splits * tile):
+        style = "whole"
     if style == "whole" and width > MAX_BLOCK:
-        style = "loop"
-    if style == "split" and (segment.inner or segment.scans or not segment.reduces):
-        style = "loop"
+        style = "split" if splittable and segment.row_count <= FEW_ROWS else "loop"
     if segment.inner:
         rows = max(rows, STRIDED_ROWS)
         if style == "whole" and width * rows > MAX_TILE // 4:

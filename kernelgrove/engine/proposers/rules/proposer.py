@@ -1,0 +1,132 @@
+"""The built-in proposer: reads the reference, writes ideas in words and Triton for them. No key, no network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kernelgrove.errors import KernelGroveError, ProposerError
+from kernelgrove.model import Idea, JobKind
+from kernelgrove.ports import Attempt, Proposal, ProposalRequest
+
+from .plan import HEADER, Plan, parse
+
+if TYPE_CHECKING:
+    from .facts import Facts
+
+NEEDS_A_MODEL = "a model would be needed: --model openai:…, google:…, anthropic:…"
+
+
+class RulesProposer:
+    """Pointwise chains, row reductions and norms, softmax, scans and what follows a library call, as Triton.
+
+    Thread-safe; the same request gets the same answer. A request about a module in which nothing is recognised gets
+    a note that says so. Raises ProposerError where a rating is asked for, or where the rules themselves fail.
+    """
+
+    name = "rules"
+
+    def propose(self, request: ProposalRequest) -> Proposal:
+        if request.backend != "triton":
+            return Proposal(note=f"rules writes Triton, not {request.backend}; {NEEDS_A_MODEL}")
+        if request.kind is JobKind.RATE:
+            raise ProposerError("The proposer rules does not rate ideas.", "Use a model for that.")
+        try:
+            return self._answer(request)
+        except KernelGroveError:
+            raise
+        except Exception as error:  # a reference may hold anything: the search goes on without this answer
+            cause = f"The proposer rules failed on {request.problem.name}: {type(error).__name__}: {error}."
+            raise ProposerError(cause, "Please report it with the problem file.") from error
+
+    def _answer(self, request: ProposalRequest) -> Proposal:
+        from .analysis import analyse  # imports torch
+        from .facts import facts
+
+        analysis = analyse(request.instance)
+        if analysis.problem:
+            return Proposal(note=f"rules recognises nothing here to fuse ({analysis.problem}); {NEEDS_A_MODEL}")
+        known = facts(analysis, request.target)
+        writer = _Writer(known)
+        if request.kind is JobKind.IDEATE:
+            return _ideate(request, known, writer)
+        if request.kind is JobKind.REPAIR:
+            return _repair(request, writer)
+        return _implement(request, known, writer)
+
+
+class _Writer:
+    """Programs of one problem by plan."""
+
+    def __init__(self, known: Facts) -> None:
+        self._facts = known
+        self._programs: dict[Plan, str] = {}
+
+    def program(self, plan: Plan) -> str:
+        from .emit.module import program
+
+        if plan not in self._programs:
+            recognised = self._facts.analysis.recognised(plan.fold_bias)
+            assert recognised is not None
+            self._programs[plan] = program(recognised, self._facts.analysis.source, plan, self._facts.gpu.sms)
+        return self._programs[plan]
+
+    def body(self, plan: Plan) -> str:
+        return _body(self.program(plan))
+
+
+def _body(code: str) -> str:
+    """A program without its header."""
+    return "\n".join(line for line in code.splitlines() if not line.startswith(HEADER))
+
+
+def _plan_of(attempt: Attempt | None) -> Plan:
+    """The plan of an attempt's program; the direct translation's where it is somebody else's."""
+    return (parse(attempt.code) if attempt is not None else None) or Plan()
+
+
+def _ideate(request: ProposalRequest, known: Facts, writer: _Writer) -> Proposal:
+    from .ideas import catalogue
+
+    base = _plan_of(request.base)
+    before = writer.body(base)
+    tried = {attempt.idea.text for attempt in request.tried}
+    ideas: list[Idea] = []
+    for move in catalogue(known, base):
+        if move.idea.text in tried or all(writer.body(plan) == before for plan in move.plans):
+            continue
+        if len(ideas) == request.count:
+            break
+        ideas.append(move.idea)
+        tried.add(move.idea.text)
+    note = "" if len(ideas) == request.count else f"rules has {len(ideas) or 'no'} more ideas for this program"
+    return Proposal(ideas=tuple(ideas), note=note)
+
+
+def _implement(request: ProposalRequest, known: Facts, writer: _Writer) -> Proposal:
+    from .choose import matching, variant
+    from .ideas import catalogue
+
+    base = _plan_of(request.base)
+    if request.idea is None:
+        return Proposal(code=writer.program(variant((Plan(),), request.variant, writer.body, set())))
+    move = matching(catalogue(known, base), request.idea.text)
+    if move is None:
+        return Proposal(note=f"rules has no program for an idea that is not its own: {request.idea.text}")
+    return Proposal(code=writer.program(variant(move.plans, request.variant, writer.body, {writer.body(base)})))
+
+
+def _repair(request: ProposalRequest, writer: _Writer) -> Proposal:
+    from .choose import safer
+
+    failed = request.failed
+    if failed is None or failed.code is None:
+        return Proposal(code=writer.program(Plan()))
+    plan = parse(failed.code)
+    if plan is None:  # not of the rules: the direct translation is the safest there is
+        code = writer.program(Plan())
+        return Proposal(code=code) if _body(code) != _body(failed.code) else Proposal(note=_EXHAUSTED)
+    less = safer(plan, failed.outcome or "", writer.body, _body(failed.code))
+    return Proposal(code=writer.program(less)) if less is not None else Proposal(note=_EXHAUSTED)
+
+
+_EXHAUSTED = "rules has nothing simpler than the program that failed"

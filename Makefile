@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints/cpu.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/kernelgrove run rms_norm --model rules --seed 1 --budget-evals 16 --budget-time 150s --db $(DEMO_DB)
+	$(BIN)/kernelgrove run rms_norm --model rules --rounds 4 --width 3 --depth 2 --seed 1 --budget-time 140s --db $(DEMO_DB)
 
 test: $(STAMP)
 	$(BIN)/pytest $(PYTEST_FLAGS)

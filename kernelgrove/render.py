@@ -232,8 +232,15 @@ def _speedup_text(speedup: Any, basis: Any) -> str:
 # -------------------------------------------------------------------------------------------------- tree
 
 
-def idea_tree(document: Mapping[str, Any], *, width: int = 96, codes: bool = True) -> Tree:
-    """The tree document of a search as a Rich tree: an idea a branch, its implementations below it."""
+#: Columns that an idea's text gets at the least, and a pruned node's reason at the most.
+_LEAST_IDEA, _MOST_REASON = 32, 40
+
+
+def idea_tree(document: Mapping[str, Any], *, width: int = 160) -> Tree:
+    """The tree document of a search as a Rich tree: an idea a branch, its implementations below it.
+
+    Ideas are shortened so that a line fits *width* columns where that leaves enough of them to read.
+    """
     from rich.text import Text
     from rich.tree import Tree
 
@@ -243,29 +250,29 @@ def idea_tree(document: Mapping[str, Any], *, width: int = 96, codes: bool = Tru
         children.setdefault(node.get("parent"), []).append(node)
     basis = document.get("basis")
 
-    def label(node: Mapping[str, Any]) -> Text:
+    def label(node: Mapping[str, Any], depth: int) -> Text:
         pruned = node.get("state") == "pruned"
-        text = Text()
-        text.append(node["id"], style="dim")
-        text.append(f"  {shorten(node['idea'], width)}", style="dim" if pruned else "")
+        after = Text()
         best = _best_of(node)
         if best is not None:
-            text.append(f"  {milliseconds(best['time_ms'])}", style="green")
-            text.append(f"  {_speedup_text(best.get('speedup'), best.get('basis') or basis)}", style="bold green")
+            after.append(f"  {milliseconds(best['time_ms'])}", style="green")
+            after.append(f"  {_speedup_text(best.get('speedup'), best.get('basis') or basis)}", style="bold green")
         if pruned:
-            text.append(f"  pruned: {node.get('pruned_because') or ''}", style="dim italic")
-        return text
+            reason = (node.get("pruned_because") or "").partition(":")[0]  # `show` has the rest
+            after.append(f"  pruned: {shorten(reason, _MOST_REASON)}", style="dim italic")
+        room = width - 4 * depth - len(node["id"]) - 2 - len(after)
+        idea = (f"  {shorten(node['idea'], max(room, _LEAST_IDEA))}", "dim" if pruned else "")
+        return Text.assemble((node["id"], "dim"), idea, after)
 
-    def grow(branch: Tree, node: Mapping[str, Any]) -> None:
-        if codes:
-            for implementation in node["implementations"]:
-                branch.add(_implementation_label(implementation, basis))
+    def grow(branch: Tree, node: Mapping[str, Any], depth: int) -> None:
+        for implementation in node["implementations"]:
+            branch.add(_implementation_label(implementation, basis))
         for child in children.get(node["id"], ()):
-            grow(branch.add(label(child)), child)
+            grow(branch.add(label(child, depth + 1)), child, depth + 1)
 
     root = nodes[document["root"]]
-    drawn = Tree(label(root), guide_style="dim")
-    grow(drawn, root)
+    drawn = Tree(label(root, 0), guide_style="dim")
+    grow(drawn, root, 0)
     return drawn
 
 

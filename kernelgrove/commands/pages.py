@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .. import render
@@ -91,7 +95,7 @@ def _evaluation(document: _Document) -> _Fields:
         fields += [("spread", _short(document["time_stats"])), ("launches", document["provenance"])]
     fields += [("advice", line) for line in document["advice"]]
     for name, value in document["detail"].items():
-        fields.append((name, render.sandbox_line(value) if name == "sandbox" else _short(value)))
+        fields += [(name, render.sandbox_line(value))] if name == "sandbox" else _rows(name, value)
     return [row for row in fields if _some(row[1])]
 
 
@@ -147,6 +151,21 @@ def _some(value: object) -> bool:
     return value is not None and value != "" and value != [] and value != {}
 
 
+def _rows(name: str, value: Any) -> _Fields:
+    """*value* under *name*, a row for each launch, kernel or other object in a list."""
+    if isinstance(value, Mapping):
+        lists = {key: inner for key, inner in value.items() if _objects(inner)}
+        rows = _rows(name, _short({key: inner for key, inner in value.items() if key not in lists}))
+        return rows + [row for key, inner in lists.items() for row in _rows(f"{name} {key}", inner)]
+    if _objects(value):
+        return [(name if index == 0 else "", _short(item)) for index, item in enumerate(value)]
+    return [(name, _short(value))]
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
 def _short(value: Any) -> object:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_short(inner)}" for key, inner in value.items() if _some(inner))
@@ -171,7 +190,7 @@ def _code(text: str) -> None:
 def conclusion(document: _Document, tree: _Document, found: _Document | None, problem: str, db: str) -> None:
     """The end of a search: its tree, its best kernel, and what to type next. *problem* is how to name it again."""
     print()
-    render.put(render.idea_tree(tree, width=max(40, render.console().width - 50)))
+    render.put(render.idea_tree(tree, width=render.console().width))
     print()
     render.put(_ended(document))
     if found is None:
@@ -198,19 +217,30 @@ def _ended(document: _Document) -> str:
 
 
 def _next(document: _Document, found: _Document | None, problem: str, where: str) -> list[tuple[str, str]]:
-    name = document["search"]
+    name, program = document["search"], _program()
     rows: list[tuple[str, str]] = []
     if document["status"] != "finished":
-        rows.append((f"kernelgrove resume {name}{where}", "go on from here"))
+        rows.append((f"{program} resume {name}{where}", "go on from here"))
     elif document["stopped_by"] == "evaluations":
         more = 2 * sum(document["evaluations"].values())
-        rows.append((f"kernelgrove resume {name}{where} --budget-evals {more}", "go on with a larger budget"))
+        rows.append((f"{program} resume {name}{where} --budget-evals {more}", "go on with a larger budget"))
     elif document["stopped_by"] == "time":
-        rows.append((f"kernelgrove resume {name}{where} --budget-time 1h", "go on with a larger budget"))
+        rows.append((f"{program} resume {name}{where} --budget-time 1h", "go on with a larger budget"))
     if found is None:
-        rows.append((f"kernelgrove show {name}{where}", "its options, and the problem's text"))
+        rows.append((f"{program} show {name}{where}", "its options, and the problem's text"))
         return rows
-    rows.append((f"kernelgrove best {name}{where} -o kernel.py", "write the best kernel to a file"))
-    rows.append((f"kernelgrove show {found['implementation']}{where}", "its code, lineage and figures"))
-    rows.append((f"kernelgrove eval {shlex.quote(problem)} kernel.py", "judge it again, alone"))
+    rows.append((f"{program} best {name}{where} -o kernel.py", "write the best kernel to a file"))
+    rows.append((f"{program} show {found['implementation']}{where}", "its code, lineage and figures"))
+    rows.append((f"{program} eval {shlex.quote(problem)} kernel.py", "judge it again, alone"))
     return rows
+
+
+def _program() -> str:
+    """How this program was called, as it may be typed again: a virtual environment's is often not on the path."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m kernelgrove"
+    found = shutil.which("kernelgrove")
+    if called.name != "kernelgrove" or (found is not None and Path(found).resolve() == called.resolve()):
+        return "kernelgrove"
+    return shlex.quote(os.path.relpath(called) if called.is_absolute() else str(called))

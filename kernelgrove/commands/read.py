@@ -62,7 +62,7 @@ def tree(search: _Search = None, db: options.Db = options.DEFAULT_DB, json: opti
             return
         from ..render import console, idea_tree, put
 
-        put(idea_tree(document, width=max(40, console().width - 50)))
+        put(idea_tree(document, width=console().width))
 
 
 def best(

@@ -111,7 +111,8 @@ def queue(connection: Connection, search: int, job: PlannedJob, now: float, step
 def _claimable(search: int | None, kinds: Sequence[str], now: float) -> ColumnElement[bool]:
     expired = and_(JOB.c.state == LEASED, JOB.c.lease_until <= now)
     wanted = and_(JOB.c.kind.in_(kinds), or_(JOB.c.state == QUEUED, expired))
-    return wanted if search is None else and_(wanted, JOB.c.search_id == search)
+    # "+ 0" keeps the planner on the index by state: by search it would walk every job that is done.
+    return wanted if search is None else and_(wanted, JOB.c.search_id + 0 == search)
 
 
 def anything_to_claim(connection: Connection, search: int | None, kinds: Sequence[str], now: float) -> bool:

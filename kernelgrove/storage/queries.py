@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from ..errors import NotFound
 
@@ -23,12 +23,8 @@ _JSON = frozenset(
 
 
 def rows(connection: Connection, sql: str, **values: Any) -> Sequence[Any]:
-    """All rows of *sql* with ``:name`` replaced by values; a list stands for ``IN :name``. JSON is not decoded."""
-    statement = text(sql)
-    lists: list[Any] = [bindparam(name, expanding=True) for name, value in values.items() if isinstance(value, (list, tuple))]
-    if lists:
-        statement = statement.bindparams(*lists)
-    return connection.execute(statement, values).all()
+    """All rows of *sql*, ``:name`` replaced by values. JSON is not decoded."""
+    return connection.execute(text(sql), values).all()
 
 
 def first(connection: Connection, sql: str, **values: Any) -> dict[str, Any] | None:

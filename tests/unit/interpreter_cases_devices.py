@@ -168,6 +168,17 @@ def case_a_store_past_the_end_is_named():
     shift_kernel[(1,)](x[10:], y, 50, -4 + 4, BLOCK=64)
 
 
+def case_an_adopted_slot_ends_where_it_ends():
+    block = torch.frombuffer(bytearray(4096), dtype=torch.float32)
+    first, second = adopt(block[:100]), adopt(block[128:228])
+    assert add(first, second).shape == (100,)
+    error = raises(
+        OutOfBounds, "x_ptr, which has 100", lambda: shift_kernel[(2,)](first, torch.empty(128), 101, 0, BLOCK=64)
+    )
+    assert "1 element up to offset 100" in str(error)
+    shift_kernel[(1,)](second[10:], torch.empty(128), 60, 0, BLOCK=64)
+
+
 @triton.jit
 def wrong_kernel(x_ptr, KIND: tl.constexpr):
     if KIND == 0:

@@ -77,7 +77,6 @@ def folder(tmp_path: Path) -> Path:
         "right.py": KERNEL,
         "wrong.py": KERNEL.replace("+ x, mask", "- x, mask"),
         "misspelt.py": KERNEL.replace("ModelNew", "Model"),
-        "unfit.py": REFERENCE.replace("columns)]", "columns)] * 2"),
         "nan.py": REFERENCE.replace("+ x\n", "+ x * float('nan')\n"),
         "prints.py": "print('hello from the problem file')\n" + REFERENCE,
     }
@@ -87,7 +86,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_candidates_are_told_apart(folder: Path) -> None:
-    done = kernelgrove("eval", "prints.py", "right.py", "wrong.py", "misspelt.py", "--device", "cpu", "--json", cwd=folder)
+    done = kernelgrove(
+        "eval", "prints.py", "right.py", "wrong.py", "misspelt.py", "--device", "cpu", "--json", cwd=folder
+    )
     assert done.returncode == 1, done.stderr
     right, wrong, misspelt = json.loads(done.stdout)
     assert (right["outcome"], right["basis"], right["trials"]) == ("ok", "projected", {"passed": 5, "of": 5})
@@ -99,11 +100,11 @@ def test_candidates_are_told_apart(folder: Path) -> None:
     assert "ModelNew" in misspelt["message"]
 
 
-@pytest.mark.parametrize(("problem", "says"), [("unfit.py", "forward"), ("nan.py", "NaN")])
-def test_a_reference_at_fault_is_one_sentence_and_no_database(folder: Path, problem: str, says: str) -> None:
-    done = kernelgrove("run", problem, "--device", "cpu", cwd=folder)
+def test_a_reference_at_fault_is_one_sentence_and_no_database(folder: Path) -> None:
+    done = kernelgrove("run", "nan.py", "--device", "cpu", cwd=folder)
     assert done.returncode == 2, done.stderr
-    assert says in done.stderr
+    assert "NaN" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert not list(folder.glob("*.db"))
 

@@ -84,7 +84,7 @@ def _made(id_: str, outcome: str, time_ms: float | None = None, **more: Any) -> 
     return {"id": id_, "outcome": outcome, "time_ms": time_ms, "speedup": speedup, "basis": "projected", **more}
 
 
-def drawn(document: dict[str, Any], width: int = 60) -> str:
+def drawn(document: dict[str, Any], width: int = 70) -> str:
     to = io.StringIO()
     Console(file=to, width=200).print(render.idea_tree(document, width=width))
     return to.getvalue()

@@ -276,7 +276,7 @@ def rewrite(function: Callable[..., Any], helpers: Any) -> Callable[..., Any]:
     for index, statement in enumerate(definition.body):
         definition.body[index] = _Rewriter().visit(statement)
     cells = inspect.getclosurevars(function).nonlocals
-    factory = ast.FunctionDef(
+    factory: Any = ast.FunctionDef(
         name="_kernelgrove_factory",
         args=ast.arguments(
             posonlyargs=[],
@@ -288,7 +288,7 @@ def rewrite(function: Callable[..., Any], helpers: Any) -> Callable[..., Any]:
         body=[definition, ast.Return(value=ast.Name(id=definition.name, ctx=ast.Load()))],
         decorator_list=[],
     )
-    if hasattr(factory, "type_params"):
+    if "type_params" in ast.FunctionDef._fields:  # Python 3.12 wants the field, 3.11 does not know it
         factory.type_params = []
     module = ast.Module(body=[factory], type_ignores=[])
     ast.fix_missing_locations(module)

@@ -56,12 +56,34 @@ def label(tensor: torch.Tensor, device: torch.device | None) -> torch.Tensor:
     return tensor
 
 
+_extents: dict[int, int] = {}  # first byte → one past the last, of each adopted tensor
+
+
 def adopt(tensor: torch.Tensor) -> torch.Tensor:
-    """Take a tensor made outside the candidate (from shared memory, say) as one that was always on the device."""
+    """Take a tensor made outside the candidate as one that was always on the device, alone in its memory.
+
+    For a slot of a larger block of shared memory: a kernel may touch the slot's bytes, not the block's.
+    """
     label(tensor, None)
     with torch._C.DisableTorchFunction():
         tensor.untyped_storage().__dict__.pop(_SHARED, None)
+        if tensor.numel():
+            last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+            low = tensor.data_ptr()
+            _extents[low] = max(_extents.get(low, 0), low + (last + 1) * tensor.element_size())
     return tensor
+
+
+def extent(tensor: torch.Tensor) -> tuple[int, int]:
+    """The bytes that a kernel given ``tensor`` may touch: its storage, or the adopted tensor that it is a view of."""
+    storage = tensor.untyped_storage()
+    start = storage.data_ptr()
+    if _extents:
+        at = tensor.data_ptr()
+        for low, high in _extents.items():
+            if low <= at < high and start <= low:
+                return low, high
+    return start, start + storage.nbytes()
 
 
 # Memory that NumPy or a Python buffer can write behind torch's back; ``watching`` asks.

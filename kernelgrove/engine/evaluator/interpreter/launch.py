@@ -216,9 +216,8 @@ class Launch:
 
 def region_of(name: str, tensor: torch.Tensor) -> Region:
     """The real memory of a tensor."""
-    storage = tensor.untyped_storage()
-    low = storage.data_ptr()
-    return Region(name, low, low + storage.nbytes(), tensor.data_ptr(), tensor.numel(), storage)
+    low, high = labels.extent(tensor)
+    return Region(name, low, high, tensor.data_ptr(), tensor.numel(), tensor.untyped_storage())
 
 
 def resolve_grid(grid: Any, bound: dict[str, Any]) -> tuple[int, int, int]:

@@ -176,10 +176,14 @@ def _reconcile(graph: fx.Graph, full: Reference, other: fx.Graph, small: Referen
     Raises Untraceable where the traces differ in more than constants, or a constant comes from nowhere.
     """
     nodes, others = list(graph.nodes), list(other.nodes)
-    if len(nodes) != len(others) or any(a.op != b.op or str(a.target) != str(b.target) for a, b in zip(nodes, others, strict=True)):
+    if len(nodes) != len(others) or any(
+        a.op != b.op or str(a.target) != str(b.target) for a, b in zip(nodes, others, strict=True)
+    ):
         raise Untraceable("its forward takes another path at the size that is checked")
     for a, b in zip(nodes, others, strict=True):
-        pairs = [(x, y) for x, y in zip(_numbers((a.args, a.kwargs)), _numbers((b.args, b.kwargs)), strict=False) if x != y]
+        pairs = [
+            (x, y) for x, y in zip(_numbers((a.args, a.kwargs)), _numbers((b.args, b.kwargs)), strict=False) if x != y
+        ]
         for large, little in pairs:
             _replace(graph, a, large, _origin(graph, a, full, small, (large, little), 0))
             _replace(other, b, little, _origin(other, b, full, small, (large, little), 1))
@@ -250,7 +254,17 @@ def _replace(graph: fx.Graph, node: fx.Node, number: float, by: fx.Node) -> None
     node.args, node.kwargs = swap(node.args), swap(node.kwargs)
 
 
-_SAID = {"conv": "convolution", "linear": "matrix product", "matmul": "matrix product", "mm": "matrix product", "bmm": "matrix product", "lstm": "recurrent layer", "gru": "recurrent layer", "pool": "pooling", "attention": "attention"}  # fmt: skip
+#: What to call the operations that are left to libraries, by a part of their name.
+_SAID = {
+    "conv": "convolution",
+    "linear": "matrix product",
+    "matmul": "matrix product",
+    "mm": "matrix product",
+    "lstm": "recurrent layer",
+    "gru": "recurrent layer",
+    "pool": "pooling",
+    "attention": "attention",
+}
 
 
 def _summary(plain: Recognised) -> str:
@@ -266,5 +280,7 @@ def _summary(plain: Recognised) -> str:
     if not calls:
         return "no chain of operations that it knows"
     kinds = list(dict.fromkeys(calls))
-    parts = [f"{'one' if calls.count(k) == 1 else calls.count(k)} {k}{'' if calls.count(k) == 1 else 's'}" for k in kinds]
+    parts = [
+        f"{'one' if calls.count(k) == 1 else calls.count(k)} {k}{'' if calls.count(k) == 1 else 's'}" for k in kinds
+    ]
     return " and ".join(parts)

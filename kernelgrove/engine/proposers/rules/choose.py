@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from .ideas import Move
+from .moves import Move
 from .plan import Plan
 
 #: A plan's program without its header: two plans with the same body are the same program.

@@ -9,7 +9,7 @@ from torch import fx
 
 from .elementwise import operand, setting
 from .graph import COLUMN, COUNT, Value
-from .lower import Call, NotHandled, handles, module_text, plainly, spelled
+from .lower import Call, NotHandled, handles, module_text, spelled
 
 
 def _dims(call: Call, index: int = 1, name: str = "dim") -> tuple[int, ...] | None:
@@ -22,12 +22,12 @@ def _dims(call: Call, index: int = 1, name: str = "dim") -> tuple[int, ...] | No
 
 def _over(call: Call, kind: str, x: Value, dims: tuple[int, ...] | None, keep: bool) -> Value:
     every = tuple(range(len(x.shape)))
-    return call.reduce(kind, x, every if not dims else dims, keep)
+    return call.reduce(kind, x, dims if dims else every, keep)
 
 
 @handles("sum", "mean", "amax", "amin")
 def _reduction(call: Call) -> Value:
-    kind = {"amax": "max", "amin": "min"}.get(spelled(call.node, call.module), spelled(call.node, call.module))
+    kind = {"amax": "max", "amin": "min"}.get(call.name, call.name)
     if call.plain(3, "dtype") is not None:
         raise NotHandled
     x = operand(call)
@@ -41,12 +41,12 @@ def _arg_reduction(call: Call) -> Value:
     dims = _dims(call)
     if dims is None:
         raise NotHandled
-    return call.reduce(spelled(call.node, call.module), operand(call), dims, bool(call.plain(2, "keepdim", False)))
+    return call.reduce(call.name, operand(call), dims, bool(call.plain(2, "keepdim", False)))
 
 
 @handles("max", "min")
 def _extreme(call: Call) -> Value:
-    kind = spelled(call.node, call.module)
+    kind = call.name
     if isinstance(call.raw(1, "other"), fx.Node):
         return call.op(f"{kind}imum", operand(call), call.value(1, "other"))
     if _dims(call) is not None:
@@ -93,7 +93,7 @@ def _variance(call: Call) -> Value:
         result = call.reduce("mean", squares, dims, keep)
     else:
         result = call.op("div", call.reduce("sum", squares, dims, keep), Value(COUNT, number=-1))
-    return call.op("sqrt", result) if spelled(call.node, call.module) == "std" else result
+    return call.op("sqrt", result) if call.name == "std" else result
 
 
 @handles("norm", "vector_norm", "linalg_vector_norm", "linalg_norm")
@@ -141,7 +141,7 @@ def _shifted(call: Call, x: Value, dim: int) -> tuple[Value, Value, Value, Value
 @handles("softmax", "Softmax", "softmin", "Softmin")
 def _softmax(call: Call) -> Value:
     x, dim = operand(call), _softmax_dim(call)
-    if spelled(call.node, call.module).lower() == "softmin":
+    if call.name.lower() == "softmin":
         x = call.op("neg", x)
     _, _, power, total = _shifted(call, x, dim)
     return call.op("div", power, total)
@@ -272,7 +272,7 @@ def _cumulative(call: Call) -> Value:
     dim = _dims(call)
     if dim is None or call.plain(2, "dtype") is not None:
         raise NotHandled
-    return call.scan(plainly(spelled(call.node, call.module)).removeprefix("cum"), operand(call), dim[0])
+    return call.scan(call.name.removeprefix("cum"), operand(call), dim[0])
 
 
 @handles("cross_entropy", "CrossEntropyLoss")
@@ -305,7 +305,7 @@ def _cross_entropy(call: Call) -> Value:
 
 @handles("mse_loss", "MSELoss", "l1_loss", "L1Loss", "smooth_l1_loss", "SmoothL1Loss")
 def _elementwise_loss(call: Call) -> Value:
-    name = spelled(call.node, call.module).lower().replace("_", "")
+    name = call.name.lower().replace("_", "")
     a, b = operand(call), call.value(1, "target")
     reduction = setting(call, 4, "reduction", "mean")
     if reduction not in ("mean", "sum") or a.shape != b.shape or call.node.kwargs.get("weight") is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from torch import fx
+
 from .graph import VIEW, Value
 from .lower import Call, NotHandled, handles
 
@@ -35,15 +37,11 @@ def operand(call: Call, index: int = 0, name: str = "input") -> Value:
 
 
 def _unary(call: Call) -> Value:
-    from .lower import plainly, spelled
-
-    return call.op(_UNARY[plainly(spelled(call.node, call.module))], operand(call))
+    return call.op(_UNARY[call.name], operand(call))
 
 
 def _binary(call: Call) -> Value:
-    from .lower import plainly, spelled
-
-    name = _BINARY[plainly(spelled(call.node, call.module))]
+    name = _BINARY[call.name]
     a, b = operand(call), call.value(1, "other")
     return call.op("square", a) if name == "mul" and a is b else call.op(name, a, b)
 
@@ -54,9 +52,7 @@ handles(*_BINARY)(_binary)
 
 @handles("add", "sub", "subtract", "rsub")
 def _add(call: Call) -> Value:
-    from .lower import plainly, spelled
-
-    name = plainly(spelled(call.node, call.module))
+    name = call.name
     a, b = operand(call), call.value(1, "other")
     if name == "rsub":
         a, b = b, a
@@ -203,9 +199,7 @@ def _leaky_relu(call: Call) -> Value:
 
 @handles("elu", "ELU", "celu", "CELU", "selu", "SELU")
 def _elu(call: Call) -> Value:
-    from .lower import plainly, spelled
-
-    name, x = plainly(spelled(call.node, call.module)).lower(), operand(call)
+    name, x = call.name.lower(), operand(call)
     scale, alpha = 1.0, 1.0
     if name == "selu":
         alpha, scale = 1.6732632423543772, 1.0507009873554805
@@ -258,9 +252,7 @@ def _lerp(call: Call) -> Value:
 @handles("dropout", "Dropout", "Identity")
 def _dropout(call: Call) -> Value:
     """Dropout that drops nothing."""
-    from .lower import spelled
-
-    if spelled(call.node, call.module) != "Identity":
+    if call.name != "Identity":
         training = call.module.training if call.module is not None else call.plain(2, "training", True)
         if training and setting(call, 1, "p", 0.5) != 0:
             raise NotHandled
@@ -294,6 +286,6 @@ def _view(call: Call) -> Value:
         for index, size in enumerate(given):
             if isinstance(size, int) and size > 1:
                 factors[index] = str(size)
-            elif hasattr(size, "name") and size in call.lowered.value:
+            elif isinstance(size, fx.Node) and size in call.lowered.value:
                 factors[index] = call.lowered.value[size].text
     return call.view(x, shape, factors)

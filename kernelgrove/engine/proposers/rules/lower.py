@@ -20,9 +20,6 @@ from .graph import FLOATS, HOST_NUMBER, REDUCE, SCAN, TENSOR, VIEW, Value, broad
 Handler = Callable[["Call"], "Value | None"]
 HANDLERS: dict[str, Handler] = {}
 
-#: Results that share memory with their argument: free, and never a reason to start a kernel.
-VIEWS = ("view", "reshape", "flatten", "unsqueeze", "squeeze", "contiguous", "expand", "expand_as", "transpose", "permute", "t")  # fmt: skip
-
 
 class NotHandled(Exception):
     """A handler meets arguments that it does not cover; the node stays in PyTorch."""
@@ -48,12 +45,14 @@ class Lowered:
 
 
 class Call:
-    """One fx node, as a handler sees it: arguments by position or name, and constructors for values."""
+    """One fx node, as a handler sees it: arguments by position or name, and constructors for values. ``name`` is how
+    handlers are found."""
 
     def __init__(self, lowered: Lowered, node: fx.Node, module: torch.nn.Module | None) -> None:
         self.lowered = lowered
         self.node = node
         self.module = module
+        self.name = plainly(spelled(node, module))
         self.made: list[Value] = []
 
     # ------------------------------------------------------------------------------------------ arguments
@@ -167,18 +166,18 @@ def lower(graph: fx.Graph, root: torch.nn.Module, host: frozenset[fx.Node] = fro
     for node in graph.nodes:
         module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
         call = Call(lowered, node, module)
-        value = _handled(call, spelled(node, module)) if node not in host else None
+        value = _handled(call) if node not in host else None
         if value is not None:
             lowered.value[node] = value
             lowered.body[node] = call.made
-        elif (leaf := _host(node, spelled(node, module))) is not None:
+        elif (leaf := _host(node, call.name)) is not None:
             lowered.value[node] = leaf
     return lowered
 
 
-def _handled(call: Call, name: str) -> Value | None:
+def _handled(call: Call) -> Value | None:
     result = call.node.meta.get("val")
-    handler = HANDLERS.get(plainly(name))
+    handler = HANDLERS.get(call.name)
     if handler is None or not isinstance(result, torch.Tensor):
         return None
     if dtype_name(result.dtype) not in (*FLOATS, "bool", "int64"):
@@ -198,7 +197,7 @@ def _handled(call: Call, name: str) -> Value | None:
     return value
 
 
-def _host(node: fx.Node, name_of_op: str) -> Value | None:
+def _host(node: fx.Node, name_of_call: str) -> Value | None:
     """The leaf that stands for what the host code computes."""
     result = node.meta.get("val")
     if isinstance(result, torch.Tensor):
@@ -208,7 +207,7 @@ def _host(node: fx.Node, name_of_op: str) -> Value | None:
         elif node.op == "placeholder":
             name = text = str(node.target)
         dtype = dtype_name(result.dtype)
-        return Value(TENSOR, (), tuple(result.shape), dtype, name=name, text=text, fresh=name_of_op in _MAKERS)
+        return Value(TENSOR, (), tuple(result.shape), dtype, name=name, text=text, fresh=name_of_call in _MAKERS)
     if isinstance(result, bool):
         return None
     if isinstance(result, int | float):
@@ -218,4 +217,8 @@ def _host(node: fx.Node, name_of_op: str) -> Value | None:
 
 
 #: Library calls whose result is new memory that a fused kernel may overwrite.
-_MAKERS = {"matmul", "mm", "bmm", "addmm", "linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d", "Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"}  # fmt: skip
+_MAKERS = {
+    *("matmul", "mm", "bmm", "addmm", "linear", "Linear"),
+    *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    *("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"),
+}

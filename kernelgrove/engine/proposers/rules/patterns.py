@@ -65,14 +65,14 @@ class _Groups:
     def grow(self) -> None:
         for body in self.lowered.body.values():
             for value in body:
-                if not self._join(value):
-                    continue
+                self._join(value)
 
-    def _join(self, value: Value) -> bool:
+    def _join(self, value: Value) -> None:
+        """Put *value* with all the groups of its arguments, or one of them, or by itself, or nowhere."""
         near = sorted({self.group[a] for a in value.args if a in self.group}, reverse=True)
         choices = [near] if near else []
         choices += [[g] for g in near] if len(near) > 1 else []
-        return any(self._try(value, choice) for choice in [*choices, []])
+        any(self._try(value, choice) for choice in [*choices, []])
 
     def _try(self, value: Value, groups: list[int]) -> bool:
         together = {v for g in groups for v in self.members[g]} | {value}
@@ -113,8 +113,8 @@ class _Groups:
                 continue
             needs = edges.setdefault(node, set())
             for source in node.all_input_nodes:
-                value = self.lowered.value.get(source)
-                owner = self._unit(value, group) if value is not None else source
+                held = self.lowered.value.get(source)
+                owner = self._unit(held, group) if held is not None else source
                 if owner is not None and owner != node:
                     needs.add(owner)
         return edges
@@ -127,9 +127,8 @@ class _Groups:
         worthy = {self.owner[v] for s in self.segments.values() if _worthwhile(s) for v in s.values}
         for segment in self.segments.values():
             owners = {self.owner[v] for v in segment.values}
-            if UNKNOWN in segment.extents:
-                lost |= owners
-            elif not _worthwhile(segment) and not owners & worthy:  # a large operation may end in a small kernel
+            useless = not _worthwhile(segment) and not owners & worthy  # a large operation may end in a small kernel
+            if useless or UNKNOWN in segment.extents:
                 lost |= owners
         for number, values in self.members.items():
             outputs = self._outputs(number, values)
@@ -168,8 +167,10 @@ class _Groups:
         """Units that the result depends on."""
         edges = self._edges(self.group)
         for number, segment in segments.items():  # sizes are read off tensors, never off their makers' numbers
-            edges[number] = {u for v in (*segment.inputs, *segment.numbers) if (u := self._unit(v, self.group)) is not None}
-            edges[number] |= {n for n in self._factor_nodes(segment)}
+            edges[number] = {
+                u for v in (*segment.inputs, *segment.numbers) if (u := self._unit(v, self.group)) is not None
+            }
+            edges[number] |= set(self._factor_nodes(segment))
         needed: set[object] = set()
         stack: list[object] = [n for n in self.lowered.graph.nodes if n.op == "output"]
         while stack:
@@ -182,9 +183,7 @@ class _Groups:
     def _factor_nodes(self, segment: Segment) -> Iterable[fx.Node]:
         """Host numbers that an extent's expression names."""
         names = {text for v in segment.values for text in v.factors.values()}
-        return [
-            node for leaf, node in self.maker.items() if leaf.op == HOST_NUMBER and leaf.text in names
-        ]
+        return [node for leaf, node in self.maker.items() if leaf.op == HOST_NUMBER and leaf.text in names]
 
 
 def _order(edges: dict[object, set[object]]) -> list[object] | None:

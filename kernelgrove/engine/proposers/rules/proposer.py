@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from kernelgrove.errors import KernelGroveError, ProposerError
-from kernelgrove.model import Idea, JobKind
+from kernelgrove.model import JobKind
 from kernelgrove.ports import Attempt, Proposal, ProposalRequest
 
 from .plan import HEADER, Plan, parse
 
 if TYPE_CHECKING:
     from .facts import Facts
+    from .moves import Move
 
 NEEDS_A_MODEL = "a model would be needed: --model openai:…, google:…, anthropic:…"
 
@@ -88,31 +91,37 @@ def _ideate(request: ProposalRequest, known: Facts, writer: _Writer) -> Proposal
     from .ideas import catalogue
 
     base = _plan_of(request.base)
-    before = writer.body(base)
-    tried = {attempt.idea.text for attempt in request.tried}
-    ideas: list[Idea] = []
-    for move in catalogue(known, base):
-        if move.idea.text in tried or all(writer.body(plan) == before for plan in move.plans):
-            continue
-        if len(ideas) == request.count:
-            break
-        ideas.append(move.idea)
-        tried.add(move.idea.text)
+    known_bodies = {writer.body(base), writer.body(Plan())}
+    moves = _freshest(catalogue(known, base), [attempt.idea.text for attempt in request.tried])
+    ideas = [move.idea for move in moves if any(writer.body(plan) not in known_bodies for plan in move.plans)]
+    ideas = ideas[: request.count]
     note = "" if len(ideas) == request.count else f"rules has {len(ideas) or 'no'} more ideas for this program"
     return Proposal(ideas=tuple(ideas), note=note)
+
+
+def _freshest(moves: list[Move], tried: list[str]) -> list[Move]:
+    """Moves whose words were not tried, those of kinds tried least first: numbers aside, a kind is a sentence."""
+    times = Counter(_kind(text) for text in tried)
+    fresh = {move.idea.text: move for move in moves if move.idea.text not in set(tried)}
+    return sorted(fresh.values(), key=lambda move: times[_kind(move.idea.text)])
+
+
+def _kind(text: str) -> str:
+    return re.sub(r"\d+", "#", text)
 
 
 def _implement(request: ProposalRequest, known: Facts, writer: _Writer) -> Proposal:
     from .choose import matching, variant
     from .ideas import catalogue
 
-    base = _plan_of(request.base)
     if request.idea is None:
         return Proposal(code=writer.program(variant((Plan(),), request.variant, writer.body, set())))
+    base = _plan_of(request.base)
     move = matching(catalogue(known, base), request.idea.text)
     if move is None:
         return Proposal(note=f"rules has no program for an idea that is not its own: {request.idea.text}")
-    return Proposal(code=writer.program(variant(move.plans, request.variant, writer.body, {writer.body(base)})))
+    besides = {writer.body(base), writer.body(Plan())}
+    return Proposal(code=writer.program(variant(move.plans, request.variant, writer.body, besides)))
 
 
 def _repair(request: ProposalRequest, writer: _Writer) -> Proposal:

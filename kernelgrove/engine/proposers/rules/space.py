@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from .graph import COLUMN, COUNT, HOST_NUMBER, NUMBER, REDUCE, SCAN, VIEW, Value
@@ -96,10 +97,11 @@ class Segment:
     def signature(self) -> tuple[object, ...]:
         """All that a program depends on except sizes; equal at two sizes means one program serves both."""
         index = {v: i for i, v in enumerate((*self.inputs, *self.numbers, *self.values))}
-        rows = [
-            (v.op, v.kind, v.reverse, v.dtype, tuple((index.get(a, -1), a.op, a.number if a.op == NUMBER else 0) for a in v.args))
-            for v in self.values
-        ]  # fmt: skip
+
+        def argument(a: Value) -> tuple[object, ...]:
+            return (index.get(a, -1), a.op, a.number if a.op == NUMBER else 0)
+
+        rows = [(v.op, v.kind, v.reverse, v.dtype, tuple(argument(a) for a in v.args)) for v in self.values]
         shapes = [self.axes.get(v) for v in index]
         outputs = [index[v] for v in self.outputs]
         extents = tuple((index.get(e.tensor, -1) if e.tensor else -1, e.dim, e.text, e.over) for e in self.extents)
@@ -232,7 +234,7 @@ def _order(shapes: list[list[Term]]) -> Term:
     position = {atom: i for i, atom in enumerate(order)}
     for flat in flats:
         places = [position[atom] for atom in flat]
-        if any(a >= b for a, b in zip(places, places[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(places)):
             raise NoSpace
     return order
 

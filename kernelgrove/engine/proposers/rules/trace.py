@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -29,12 +29,12 @@ class Hinted(fx.Proxy):
     def hint(self) -> Any:
         return self.node.meta["val"]
 
-    def __getattr__(self, name: str) -> Hinted:
-        return HintedAttribute(self, name)  # type: ignore[return-value]
+    def __getattr__(self, name: str) -> fx.proxy.Attribute:
+        return HintedAttribute(self, name)
 
     def __iter__(self) -> Iterator[Any]:
         value = self.hint()
-        return iter([self[index] for index in range(len(value))])
+        return iter([operator.getitem(cast(Any, self), index) for index in range(len(value))])
 
     def __len__(self) -> int:
         return len(self.hint())

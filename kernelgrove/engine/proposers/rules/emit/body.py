@@ -228,5 +228,7 @@ def zero_outside(value: Value, segment: Segment) -> bool:
         return zero_outside(value.args[0], segment)
     if value.op == "mul":
         one, other = value.args
-        return (other.op == NUMBER and zero_outside(one, segment)) or (one.op == NUMBER and zero_outside(other, segment))
+        return (other.op == NUMBER and zero_outside(one, segment)) or (
+            one.op == NUMBER and zero_outside(other, segment)
+        )
     return False

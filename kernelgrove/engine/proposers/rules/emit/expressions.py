@@ -101,7 +101,7 @@ USES = {"exact_exp": "exp", "log1p": "log1p", "tanh": "tanh", "expm1": "expm1"}
 
 def literal(number: float | int | bool | None) -> str:
     """A number as Triton source."""
-    if isinstance(number, bool) or isinstance(number, int):
+    if isinstance(number, int):
         return repr(number) if number is True or number is False or number >= 0 else f"({number})"
     value = float(number or 0.0)
     if math.isinf(value):

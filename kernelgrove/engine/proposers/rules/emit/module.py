@@ -81,7 +81,9 @@ def _emit(segment: Segment, plan: Plan, name: str, sms: int, reuse: Value | None
         planes = planes_of(segment) if plan.planes else None
         if planes is None:
             return pointwise(segment, plan, name, sms, reuse)
-        flat = plan.change(style="whole", rows=1, warps=plan.point_warps, persistent=plan.point_persistent, tile=plan.block)
+        flat = plan.change(
+            style="whole", rows=1, warps=plan.point_warps, persistent=plan.point_persistent, tile=plan.block
+        )
         return rows(planes, fitted(planes, flat), name, sms, reuse)
     fit = fitted(segment, plan)
     if fit.style == "split":
@@ -159,7 +161,9 @@ class _Writer:
 
     def _inline(self, node: fx.Node) -> bool:
         """Numbers, sizes and attributes are written where they are used."""
-        return node.op in ("placeholder", "get_attr") or not isinstance(node.meta.get("val"), torch.Tensor | tuple | list)
+        return node.op in ("placeholder", "get_attr") or not isinstance(
+            node.meta.get("val"), torch.Tensor | tuple | list
+        )
 
     def text(self, argument: Any) -> str:
         """An argument as Python source."""
@@ -226,5 +230,7 @@ def _index(writer: _Writer, index: Any) -> str:
 def _slice(writer: _Writer, part: Any) -> str:
     if not isinstance(part, slice):
         return writer.text(part)
-    text = f"{'' if part.start is None else writer.text(part.start)}:{'' if part.stop is None else writer.text(part.stop)}"
+    text = (
+        f"{'' if part.start is None else writer.text(part.start)}:{'' if part.stop is None else writer.text(part.stop)}"
+    )
     return text if part.step is None else f"{text}:{writer.text(part.step)}"

@@ -14,8 +14,8 @@ from .body import Body
 from .kernel import Emitted, Frame, wrapped
 from .reducers import levels
 
-#: Elements a program holds at once: more spill, whatever the number of warps.
-MAX_TILE = 65536
+#: Elements a program holds at once, and a thread: with more of either, the kernels here spill on sm_90.
+MAX_TILE, MAX_A_THREAD = 32768, 128
 #: Rows side by side where the reduced dimension is not the last: neighbours in memory are different rows.
 STRIDED_ROWS = 32
 #: Rows that leave most of a GPU idle at a program a row, and rows that keep any GPU busy without splitting them.
@@ -33,7 +33,7 @@ def fitted(segment: Segment, plan: Plan) -> Plan:
         style = "split" if splittable and segment.row_count <= FEW_ROWS else "loop"
     if segment.inner:
         rows = max(rows, STRIDED_ROWS)
-        if style == "whole" and width * rows > MAX_TILE // 4:
+        if style == "whole" and width * rows > MAX_TILE // 2:
             style = "loop"
         tile = min(tile, max(1, 4096 // rows))
     elif style != "whole":
@@ -46,11 +46,10 @@ def fitted(segment: Segment, plan: Plan) -> Plan:
 
 
 def warps(segment: Segment, plan: Plan) -> int:
-    """The plan's warps, or about 16 elements a thread."""
-    if plan.warps:
-        return plan.warps
+    """The plan's warps, or about 16 elements a thread; never so few that a thread cannot hold its part."""
     width = next_power_of_2(segment.column_count) if plan.style == "whole" else plan.tile
-    return max(1, min(16, width * plan.rows // 512))
+    wanted = plan.warps or max(1, min(16, width * plan.rows // 512))
+    return max(wanted, width * plan.rows // (32 * MAX_A_THREAD))
 
 
 def rows(segment: Segment, plan: Plan, name: str, sms: int, reuse: Value | None) -> Emitted:

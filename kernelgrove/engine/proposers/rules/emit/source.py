@@ -30,7 +30,9 @@ def rewrite(source: str, forward: list[str]) -> Rewritten:
     tree = ast.parse(source)
     lines = source.splitlines()
     model = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Model"), None)
-    method = next((n for n in model.body if isinstance(n, ast.FunctionDef) and n.name == "forward"), None) if model else None
+    method = (
+        next((n for n in model.body if isinstance(n, ast.FunctionDef) and n.name == "forward"), None) if model else None
+    )
     if model is None or method is None:
         raise NoClass
     imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
@@ -43,16 +45,15 @@ def rewrite(source: str, forward: list[str]) -> Rewritten:
 def _start(node: ast.stmt) -> int:
     """The first line of a statement, decorators included (from zero)."""
     decorators = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(d.lineno for d in decorators)]) - 1
+    first: int = min([node.lineno, *(d.lineno for d in decorators)])
+    return first - 1
 
 
 def _text(lines: list[str], node: ast.stmt) -> str:
     return "\n".join(lines[_start(node) : node.end_lineno])
 
 
-def _class_lines(
-    lines: list[str], model: ast.ClassDef, method: ast.FunctionDef, forward: list[str]
-) -> list[str]:
+def _class_lines(lines: list[str], model: ast.ClassDef, method: ast.FunctionDef, forward: list[str]) -> list[str]:
     """The class with ``Model`` renamed wherever it is a name, and forward's body replaced."""
     renamed = list(lines)
     spots = [(n.lineno - 1, n.col_offset) for n in ast.walk(model) if isinstance(n, ast.Name) and n.id == "Model"]
@@ -63,7 +64,9 @@ def _class_lines(
         at = column if line != model.lineno - 1 else len(head[:column].encode())
         renamed[line] = (text[:at] + b"ModelNew" + text[at + len("Model") :]).decode()
     first = method.body[0]
-    docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    docstring = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
     indent = " " * (method.col_offset + 4)
     if first.lineno == method.lineno or first.lineno <= _signature_end(method):  # def forward(self, x): return x
         returns = f" -> {ast.unparse(method.returns)}" if method.returns else ""

@@ -170,9 +170,7 @@ def _host(frame: Frame, plan: Plan, name: str, names: list[str], walks: list[_Wa
     lines.append("chunk = triton.cdiv(triton.cdiv(columns, SPLITS), BLOCK) * BLOCK")
     for walk in walks:
         for component, dtype in walk.components():
-            lines.append(
-                f"{component} = torch.empty((rows, SPLITS), device={anchor}.device, dtype=torch.{dtype})"
-            )
+            lines.append(f"{component} = torch.empty((rows, SPLITS), device={anchor}.device, dtype=torch.{dtype})")
     full = bool(segment.full_outputs())
     for index, kernel in enumerate(names):
         pointers = [pointer.removesuffix("_ptr") for pointer in _pointers(frame, walks, index)]

@@ -89,7 +89,7 @@ class Proposal:
     ideas: tuple[Idea, ...] = ()
     code: str | None = None
     ratings: tuple[float, ...] = ()
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     note: str = ""
     request_text: str = ""  # raw, for the ledger
     response_text: str = ""

@@ -66,10 +66,14 @@ def locate(url: str | os.PathLike[str]) -> Location:
     return Location(shown, Path(shown).expanduser().absolute())
 
 
+def _code(error: BaseException) -> int:
+    """SQLite's primary result code; 0 where Python raised *error* by itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def explain(error: BaseException, shown: str) -> StoreError:
     """SQLite's *error* as one sentence that names the database and says what to do."""
-    code = getattr(error, "sqlite_errorcode", None)
-    match (code or 0) & 0xFF:
+    match _code(error):
         case sqlite3.SQLITE_FULL:
             return StoreError(f"{shown}: the disk is full.", "Free some space and resume: what was stored is safe.")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -134,7 +138,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     try:
         return _open(path, "mode=ro")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
         if not path.is_file() or not os.access(path, os.R_OK):
             raise
@@ -235,7 +239,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 

@@ -32,7 +32,6 @@ from kernelgrove.model import (
     Stage,
     StoppedBy,
     TreeView,
-    Usage,
 )
 from kernelgrove.ports import (
     CodeResult,
@@ -40,8 +39,6 @@ from kernelgrove.ports import (
     IdeasResult,
     Job,
     PlannedJob,
-    Proposal,
-    ProposalRequest,
     RatedResult,
     SearchSpec,
     Store,
@@ -300,6 +297,18 @@ def test_a_duplicate_of_what_was_never_judged_is_judged(store: Store, search: in
     assert made[first].ok and made[second].ok and made[second].duplicate_of == first
 
 
+def test_measuring_again_rewrites_nothing(store: Store, search: int) -> None:
+    (node,) = grow(store, search, "a")
+    made = implement(store, search, node, "x = 1")
+    evaluate(store)
+    before = store.tree(search).implementations[made.id]
+    plan(store, search, PlannedJob(JobKind.EVALUATE, "again", {}, node=node, implementation=made.id))
+    evaluate(store, replace(PASSED, time_ms=9.0))
+    assert store.tree(search).implementations[made.id] == before
+    known = store.known_evaluation(search, made.program)
+    assert known is not None and known.time_ms == 9.0  # the newest of what is known
+
+
 def test_an_implementation_is_made_once(store: Store, search: int) -> None:
     (node,) = grow(store, search, "a")
     implement(store, search, node, "x = 1")
@@ -466,29 +475,6 @@ def test_a_snapshot_never_changes(store: Store, search: int) -> None:
     assert len(before.nodes) == 1
     with pytest.raises(TypeError):
         before.nodes[9] = before.nodes[before.root]  # type: ignore[index]
-
-
-# ---------------------------------------------------------------------------------------------- the ledger
-
-
-def _request(key: str = "ideate") -> ProposalRequest:
-    return ProposalRequest(JobKind.IDEATE, key, PROBLEM, INSTANCE, "H100", "triton", 1)
-
-
-def test_a_call_must_not_be_sent_after_its_job_was_taken_back(store: Store, search: int) -> None:
-    plan(store, search, ideate(store.tree(search)))
-    call = store.plan_completion(claim(store, JobKind.IDEATE, "dead"), "rules", _request())
-    store.recover(search, lambda _: False)
-    with pytest.raises(Conflict):
-        store.mark_sent(call)
-    store.settle_completion(call, True, Proposal())  # too late: stays abandoned, and free
-
-
-def test_a_completion_that_is_not_there(store: Store) -> None:
-    with pytest.raises(NotFound):
-        store.mark_sent(99)
-    with pytest.raises(NotFound):
-        store.settle_completion(99, True, Proposal(usage=Usage(1, 1, 1.0)))
 
 
 def test_decisions_are_told_apart_by_search(store: Store, search: int) -> None:

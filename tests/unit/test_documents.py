@@ -151,17 +151,18 @@ def test_a_search_in_which_nothing_passed_has_no_best(store: SqliteStore) -> Non
     assert documents.best(store, search) is None and documents.leaders(store, search, 5) == []
 
 
-def test_the_best_is_chosen_within_one_basis(store: SqliteStore) -> None:
-    """A projected 1 ms of another device must not beat a measured 2 ms."""
-    search = grow(store, replace(SPEC, device=GPU))
+@pytest.mark.parametrize(("own", "other"), [(GPU, CPU), (CPU, GPU)], ids=["measured", "projected"])
+def test_the_best_is_chosen_within_one_basis(store: SqliteStore, own: Device, other: Device) -> None:
+    """0.1 ms on another device must not beat 1 ms on the search's own."""
+    search = grow(store, replace(SPEC, device=own))
     node = max(store.tree(search).nodes)
     job = PlannedJob(JobKind.IMPLEMENT, "implement", {"variant": 7}, node=node)
     store.record(search, store.tree(search).step, [], [job])
     store.finish(take(store, JobKind.IMPLEMENT), CodeResult("x = 'elsewhere'", "rules"))
-    store.finish(take(store, JobKind.EVALUATE), EvaluatedResult(passed(0.1), CPU))
+    store.finish(take(store, JobKind.EVALUATE), EvaluatedResult(passed(0.1, other.basis), other))
     best = documents.search_document(store, search)["best"]
-    assert (best["basis"], best["time_ms"]) == ("measured", 1.0)
-    assert {row["basis"] for row in documents.leaders(store, search, 9)} == {"measured"}
+    assert (best["basis"], best["time_ms"]) == (own.basis, 1.0)
+    assert {row["basis"] for row in documents.leaders(store, search, 9)} == {own.basis}
     assert documents.list_document(store)[0]["best_speedup"] == 4.0
 
 

@@ -1,4 +1,4 @@
-"""What is SQLite's own: files that are not ours, schema, triggers, views, full text, the ledger's sums."""
+"""What is SQLite's own: files that are not ours, schema, triggers, views and full text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from kernelgrove.model import (
     Outcome,
     Problem,
     Stage,
-    Usage,
 )
 from kernelgrove.ports import (
     CodeResult,
@@ -34,14 +33,11 @@ from kernelgrove.ports import (
     IdeasResult,
     Job,
     PlannedJob,
-    Proposal,
-    ProposalRequest,
     SearchSpec,
 )
 from kernelgrove.storage import SqliteStore, migrate, open_store
 from kernelgrove.storage.connect import APPLICATION_ID
-from kernelgrove.storage.recorded import completion_for, completions
-from kernelgrove.storage.tables import COMPLETION, EVALUATION, PROGRAM, metadata
+from kernelgrove.storage.tables import EVALUATION, PROGRAM, metadata
 
 PROBLEM = Problem("relu", "class Model: ...")
 INSTANCE = Instance("relu", PROBLEM.digest, "full", "x", "full", "x")
@@ -343,14 +339,11 @@ def test_enumerations_are_checked(store: SqliteStore) -> None:
     [
         "UPDATE evaluation SET time_ms = 0.001",
         "DELETE FROM evaluation",
-        "UPDATE completion SET cost_usd = 0",
-        "DELETE FROM completion",
         "UPDATE program SET code = 'x'",
     ],
 )
 def test_facts_never_change(store: SqliteStore, statement: str) -> None:
-    search = fill(store)
-    pay(store, search, Usage(1, 1, 1.0))
+    fill(store)
     with pytest.raises(StoreError, match="never"), store.write() as connection:
         connection.exec_driver_sql(statement)
 
@@ -405,72 +398,6 @@ def test_a_figure_that_is_not_finite_is_no_figure(store: SqliteStore) -> None:
         id_ = connection.execute(insert(EVALUATION).values(row).returning(EVALUATION.c.id)).scalar_one()
         kept = connection.exec_driver_sql(f"SELECT max_error, time_ms, detail FROM evaluation WHERE id = {id_}").one()
     assert tuple(kept) == (None, None, '{"x": [null]}')
-
-
-# ------------------------------------------------------------------------------------------------- the ledger
-
-
-def pay(store: SqliteStore, search: int, usage: Usage, ok: bool = True, **reserve: float) -> Proposal:
-    view = store.tree(search)
-    store.record(search, view.step, [], [PlannedJob(JobKind.IDEATE, "ideate:r:0", {"parent": view.root})])
-    job = take(store, JobKind.IDEATE)
-    request = ProposalRequest(JobKind.IDEATE, "ideate:r:0", PROBLEM, INSTANCE, "H200", "triton", 1)
-    call = store.plan_completion(job, "openai:x", request, **reserve)  # type: ignore[arg-type]
-    store.mark_sent(call)
-    ideas = (Idea("tile", "reuse", "memory"), Idea("split"))
-    proposal = Proposal(ideas, None, (0.5,), usage, "two of three", "the prompt", "the answer")
-    store.settle_completion(call, ok, proposal, None if ok else "it refused")
-    store.settle_completion(call, False, None, "again")  # settled once
-    store.finish(job, IdeasResult(ideas if ok else (), "openai:x"))
-    return proposal
-
-
-def test_money_is_counted_once(store: SqliteStore) -> None:
-    search = store.create_search(SPEC, Idea("x"))
-    assert store.spent(search).cost_usd == 0.0
-    pay(store, search, Usage(100, 10, 0.25))
-    pay(store, search, Usage(50, 5, None))
-    pay(store, search, Usage(7, 0, 0.5), ok=False)
-    spent = store.spent(search)
-    assert (spent.calls, spent.cost_usd, spent.unpriced) == (3, 0.75, 1)
-    assert (spent.input_tokens, spent.output_tokens, spent.tokens) == (157, 15, 172)
-    assert (spent.reserved_usd, spent.reserved_tokens) == (0.0, 0)
-
-
-def test_after_a_crash_a_sent_call_is_charged_and_a_planned_one_is_free(store: SqliteStore) -> None:
-    search = store.create_search(SPEC, Idea("x"))
-    view = store.tree(search)
-    jobs = [PlannedJob(JobKind.IDEATE, f"ideate:{n}", {"parent": view.root}) for n in range(3)]
-    store.record(search, 0, [], jobs)
-    request = ProposalRequest(JobKind.IDEATE, "k", PROBLEM, INSTANCE, "H200", "triton", 1)
-    planned = store.plan_completion(take(store, JobKind.IDEATE, "dead"), "m", request, 1.0, 100)
-    sent = store.plan_completion(take(store, JobKind.IDEATE, "dead"), "m", request, 2.0, 200)
-    store.mark_sent(sent)
-    living = store.plan_completion(take(store, JobKind.IDEATE, "alive"), "m", request, 4.0, 400)
-    store.mark_sent(living)
-    assert (store.spent(search).cost_usd, store.spent(search).reserved_usd) == (0.0, 7.0)
-    store.recover(search, lambda owner: owner == "alive")
-    with store.read() as connection:
-        rows = connection.execute(select(COMPLETION.c.id, COMPLETION.c.state))
-        states = {row[0]: row[1] for row in rows}
-    assert states == {planned: "abandoned", sent: "unknown", living: "sent"}
-    spent = store.spent(search)
-    assert (spent.cost_usd, spent.tokens, spent.calls) == (2.0, 200, 1)
-    assert (spent.reserved_usd, spent.reserved_tokens) == (4.0, 400)
-
-
-def test_answers_come_back_whole(store: SqliteStore) -> None:
-    search = store.create_search(SPEC, Idea("x"))
-    first = pay(store, search, Usage(1, 2, 0.1))
-    pay(store, search, Usage(1, 2, 0.1), ok=False)
-    assert completion_for(store, PROBLEM.digest, "ideate:r:0") == first
-    assert completion_for(store, PROBLEM.digest, "ideate:r:0", search=search) == first
-    assert completion_for(store, PROBLEM.digest, "ideate:r:0", search=search + 1) is None
-    assert completion_for(store, PROBLEM.digest, "ideate:r:1") is None
-    kept = list(completions(store, search))
-    assert [(c.state, c.proposal, c.error) for c in kept] == [("ok", first, None), ("error", None, "it refused")]
-    with pytest.raises(NotFound):
-        list(completions(store, 99))
 
 
 def test_a_program_is_stored_once(store: SqliteStore) -> None:

@@ -110,7 +110,7 @@ class Observer(TorchDispatchMode):
     """Which ATen operators compute something, and whether Triton kernels were launched, during one call."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operators: Counter[str] = Counter()
         self.launches = 0
         self._restore: Callable[[], None] = lambda: None
@@ -131,12 +131,12 @@ class Observer(TorchDispatchMode):
             JITFunction.run = original
 
         self._restore = restore
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._restore()
-        super().__exit__(*exception)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not func.is_view and func.overloadpacket.__name__ not in _MOVES:

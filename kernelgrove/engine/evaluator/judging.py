@@ -109,14 +109,23 @@ class Sitting:
         """Case *number* under the weights that the worker has now."""
         return self.reference.case(number, self.draw)
 
-    def call(self, case: Case, first: bool) -> None:
-        """One forward on *case*; raises unless the outputs are there. ``verdict`` then compares them."""
+    def call(self, case: Case, first: bool, observe: bool = False) -> None:
+        """One forward on *case*; raises unless the outputs are there. ``verdict`` then compares them.
+
+        *observe* tells what it launched. Not in a first call: ``torch.compile`` compiles nothing that is observed.
+        """
         self.stage, self.doing = Stage.RUN, "the first call of forward" if first else "forward"
         assert self.worker is not None
         inputs, outputs = self.place(case)
-        fields = {"seed": case.forward_seed, "inputs": _json(inputs), "outputs": self.wanted(case, outputs)}
+        fields = {
+            "seed": case.forward_seed,
+            "inputs": _json(inputs),
+            "outputs": self.wanted(case, outputs),
+            "observe": observe,
+        }
         reply = self.worker.ask("call", Reply.CALLED, self.timeout_s, fields, [case.packed])
-        self.provenance = str(reply.get("provenance"))[:16]
+        if reply.get("provenance") in ("custom", "mixed", "library"):
+            self.provenance = reply["provenance"]
         self.stage = Stage.CHECK
         self.delivered(reply, case)
         unwritten = reply.get("unwritten")
@@ -254,7 +263,7 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
                     if redraw:
                         sitting.draw = 1
                         sitting.reload(case)
-                    sitting.call(case, first=trial == 0)
+                    sitting.call(case, first=trial == 0, observe=trial == min(1, request.trials - 1))
                     error = sitting.verdict(case, request.tolerance)
                     worst = max(worst or 0.0, error) if error is not None else worst
                     passed += 1

@@ -67,11 +67,12 @@ class Nursery:
         send_with_fds(self.sock, {"event": "ready", "pid": os.getpid()})
         try:
             while True:
-                ready, _, _ = select.select([self.sock, reader], [], [], 5.0 if self.workers else None)
+                control = self.sock.fileno()
+                ready, _, _ = select.select([control, reader], [], [], 5.0 if self.workers else None)
                 if reader in ready:
                     os.read(reader, 4096)
                 self._reap()
-                if self.sock in ready:
+                if control in ready:
                     message, fds = receive_with_fds(self.sock)
                     self._obey(message, fds, keep=(reader, writer))
         except PeerGone:

@@ -38,8 +38,8 @@ def fitted(segment: Segment, plan: Plan) -> Plan:
         tile = min(tile, max(1, 4096 // rows))
     elif style != "whole":
         rows = 1
-    while style == "whole" and rows > 1 and rows * width > MAX_TILE:
-        rows //= 2
+    if style == "whole":
+        rows = min(rows, next_power_of_2(segment.row_count), max(1, MAX_TILE // width))
     one_pass = plan.one_pass if style != "whole" else ""
     backwards = plan.backwards and style == "loop" and not segment.scans
     return plan.change(style=style, tile=tile, rows=rows, one_pass=one_pass, backwards=backwards)

@@ -253,7 +253,7 @@ def idea_tree(document: Mapping[str, Any], *, width: int = 160) -> Tree:
     def label(node: Mapping[str, Any], depth: int) -> Text:
         pruned = node.get("state") == "pruned"
         after = Text()
-        best = _best_of(node)
+        best = _best_of(node) if depth else None  # beside the root, a figure would look like the reference's own
         if best is not None:
             after.append(f"  {milliseconds(best['time_ms'])}", style="green")
             after.append(f"  {_speedup_text(best.get('speedup'), best.get('basis') or basis)}", style="bold green")

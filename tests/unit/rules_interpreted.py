@@ -3,7 +3,7 @@ be set before Triton is imported, and one process for many programs, since impor
 
 Reads a JSON list of {name, source, code, mode} on standard input and writes a list of [name, error or null]. The rule
 is the judge's: error against fp64, relative to the row's maximum, at most four times PyTorch's own or
-2 eps + eps sqrt(K). Each program also runs on inputs scaled by 1e-3, on non-contiguous ones and with other weights.
+2 eps + eps sqrt(K). The first program of each reference also runs on inputs scaled by 1e-3 and on non-contiguous ones.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class Expected:
         self.state = {key: value.clone() for key, value in model.state_dict().items()}
         torch.manual_seed(1)
         self.cases = variants(self.module.get_inputs())
+        self.checked = 0
         self.plain = [self.run(self.module.Model, case, torch.float32) for case in self.cases]
         self.exact = [self.run(self.module.Model, case, torch.float64) for case in self.cases]
 
@@ -95,7 +96,9 @@ class Expected:
             return [value.clone() for value in outputs(model.to(dtype)(*inputs))]
 
     def check(self, kind: type[torch.nn.Module]) -> str | None:
-        for number, (case, plain, exact) in enumerate(zip(self.cases, self.plain, self.exact, strict=True)):
+        cases = list(zip(self.cases, self.plain, self.exact, strict=True))
+        self.checked += 1
+        for number, (case, plain, exact) in enumerate(cases if self.checked == 1 else cases[:1]):
             if not all(torch.isfinite(value).all() for value in exact if value.is_floating_point()):
                 continue
             got = self.run(kind, case, torch.float32)

@@ -47,8 +47,8 @@ def test_programs_for_texts_are_right_in_every_style() -> None:
         analysis = analyse(of_text(name, source, mode)[1])
         assert analysis.segments, f"{name}: {analysis.problem}"
         seen: set[str] = set()
-        pointwise = name.startswith("pointwise")
-        for plan in (PLANS[0], PLANS[1 + number % 5]) if pointwise else PLANS:
+        few = () if name.startswith("pointwise") else (PLANS[1 + (number + 2) % 5], PLANS[1 + (number + 3) % 5])
+        for plan in (PLANS[0], PLANS[1 + number % 5], *few):
             recognised = analysis.recognised(plan.fold_bias)
             assert recognised is not None
             code = program(recognised, source, plan, sms=3)
@@ -56,7 +56,7 @@ def test_programs_for_texts_are_right_in_every_style() -> None:
                 seen.add(body(code))
                 jobs.append({"name": f"{name} {plan.header()}", "source": source, "code": code, "mode": mode})
     wrong = {name: found for name, found in interpret(jobs).items() if found}
-    assert len(jobs) > 150 and not wrong
+    assert len(jobs) > 120 and not wrong
 
 
 def test_programs_for_the_library_are_right() -> None:
@@ -64,11 +64,11 @@ def test_programs_for_the_library_are_right() -> None:
     for name in FUSED:
         pair = of_library(name)
         programs = list(dict.fromkeys(map(body, search(Asker(pair), widths=(3, 4), depths=(2, 2)))))
-        for number in sorted({0, 1, len(programs) // 3, len(programs) // 2, len(programs) - 1}):
+        for number in sorted({0, len(programs) // 3, 2 * len(programs) // 3, len(programs) - 1}):
             source, mode = pair[1].check_source, pair[1].mode
             jobs.append({"name": f"{name} {number}", "source": source, "code": programs[number], "mode": mode})
     wrong = {name: found for name, found in interpret(jobs).items() if found}
-    assert len(jobs) >= 4 * len(FUSED) and not wrong
+    assert len(jobs) >= 3 * len(FUSED) and not wrong
 
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET", "0") == "1", reason="an interpreting process cannot compile")

@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -45,6 +46,26 @@ class ModelNew(torch.nn.Module):
     def forward(self, *inputs):
         return self.compiled(*inputs)
 """
+#: Calibrates the timing loop: nothing is launched in it. What constructing it compiles is every launcher's.
+_NOOP = b"""
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def touch(x_ptr, count, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    tl.store(x_ptr + offsets, offsets.to(tl.float32), mask=offsets < count)
+
+
+class ModelNew:
+    def __init__(self):
+        touch[(1,)](torch.empty(16, device="cuda"), 16, BLOCK=16)
+
+    def __call__(self):
+        return 0
+"""
 #: The pickle of no arguments.
 _EMPTY = pack([], lambda _: False, [])
 
@@ -67,7 +88,6 @@ class CudaBench:
         self._baselines: dict[tuple[str, str], dict[str, float | None]] = {}
         self._baseline_detail: dict[tuple[str, str], dict[str, Any]] = {}
         self._lock = threading.Lock()
-        self._noop_ms: float | None = None
         uid = 65534 if os.geteuid() == 0 else None
         policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
@@ -83,6 +103,7 @@ class CudaBench:
         environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         environment["TORCHINDUCTOR_WORKER_START"] = "subprocess"
         self.nursery = Nursery("cuda", policy, environment)
+        self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
 
     # ----------------------------------------------------------------------------------------- the bench
 
@@ -95,8 +116,9 @@ class CudaBench:
     def figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
         """Time the candidate alone on the GPU, on inputs it has seen before, rewritten between two rounds."""
         baselines = self._baselines_of(sitting.reference, request)
+        noop = self._noop()
         with self.turns.alone():
-            found = self._measure(sitting, request.samples, request.tolerance)
+            found = self._measure(sitting, request, noop)
         key = _key(sitting.reference)
         detail = {"timing": found.detail, "baselines": self._baseline_detail.get(key, {})}
         return Figures(found.time_ms, baselines, found.stats, detail)
@@ -114,11 +136,11 @@ class CudaBench:
 
     # --------------------------------------------------------------------------------------------- timing
 
-    def _measure(self, sitting: Sitting, samples: int, allclose: float | None) -> Figure:
-        noop = self._noop()
+    def _measure(self, sitting: Sitting, request: EvaluationRequest, noop: float) -> Figure:
+        allclose = request.tolerance
         self._loop(sitting, 0, _WARM_CALLS, None)
         estimate = min(self._loop(sitting, 0, 3, None).claims)
-        count = repetitions(estimate, noop, samples, _BUDGET_MS)
+        count = repetitions(estimate, noop, request.samples, _BUDGET_MS)
         each = -(-count // _ROUNDS)
         # Inputs are rewritten between rounds, and the outputs of every round are checked.
         rounds = [self._loop(sitting, number % 2, each, allclose, check=True) for number in range(_ROUNDS)]
@@ -148,13 +170,11 @@ class CudaBench:
         return Round(tuple(claims), wall_ms)
 
     def _noop(self) -> float:
-        """An iteration of the timing loop without a kernel, in ms; measured once."""
-        if self._noop_ms is None:
-            self._noop_ms = self._calibrate()
-        return self._noop_ms
+        """An iteration of the timing loop without a kernel, in ms; measured once, when the bench is opened."""
+        return self._calibration.result()
 
     def _calibrate(self) -> float:
-        with self.nursery.fork(self.device, self.facts, "default") as worker:
+        with self.turns.alone(), self.nursery.fork(self.device, self.facts, "default") as worker:
             arena = self.arena(1 << 12)
             try:
                 fields: dict[str, Any] = {
@@ -164,8 +184,8 @@ class CudaBench:
                     "mode": "train",
                     "arena_bytes": arena.size,
                 }
-                code = "class ModelNew:\n    def __call__(self):\n        return 0\n"
-                worker.ask("load", Reply.LOADED, 60.0, fields, [code.encode(), _EMPTY, arena.fd])
+                worker.ask("load", Reply.LOADED, 60.0, fields, [_NOOP, _EMPTY, arena.fd])
+                self.nursery.seed_from(worker)
                 figures = []
                 for count in (20, 100, 100):
                     worker.ask(
@@ -201,8 +221,9 @@ class CudaBench:
             with self.turns.shared():
                 sitting.load(reference.case(0), request.precision)
                 sitting.call(reference.case(0), first=True)
+            noop = self._noop()
             with self.turns.alone():
-                return self._measure(sitting, request.samples, request.tolerance)
+                return self._measure(sitting, request, noop)
 
 
 def _key(reference: JudgedReference) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from kernelgrove.errors import EvaluatorError
 from . import nursery, sandbox
 from .protocol import PeerGone, ProtocolBreak, Reply, parse_reply, receive_with_fds, send_with_fds
 
+_TRITON_CACHE = "triton"  # in a worker's scratch folder, where clean_environment() points Triton
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -53,6 +54,7 @@ class Nursery:
         self._ids = itertools.count(1)
         self._forked: dict[int, int] = {}
         self._exited: dict[int, str] = {}
+        self._seed: Path | None = None  # what every worker's Triton cache starts with
         self._ready = False
         self._gone: str | None = None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -109,6 +111,8 @@ class Nursery:
         """A fresh sandboxed worker, ready for a candidate."""
         self.wait_ready()
         scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
+        if self._seed is not None:
+            shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE))
         user = sandbox.claim_user()
         policy = {**asdict(self._policy), "scratch": scratch, "uid": user.uid if user else self._policy.uid}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -136,6 +140,15 @@ class Nursery:
             worker.close()
             raise EvaluatorError(f"a worker did not enter its sandbox: {error}. {self._last_words()}") from error
         return worker
+
+    def seed_from(self, worker: Worker) -> None:
+        """Give later workers a copy of what *worker*, which must have run trusted code alone, has compiled: the parts
+        of Triton's launcher that are the same for every kernel."""
+        cache = Path(worker.scratch, _TRITON_CACHE)
+        if self._seed is None and cache.is_dir():
+            seed = Path(self._home, "seed")
+            shutil.copytree(cache, seed)
+            self._seed = seed
 
     def _last_words(self) -> str:
         text = Path(self._home, "log").read_text(errors="replace").strip()
@@ -178,7 +191,7 @@ class Worker:
         self._user = user
         self._sock = sock
         self.pid = pid
-        self._scratch = scratch
+        self.scratch = scratch
         self._sequence = 0
         self.layers: list[dict[str, Any]] = []
         self.wall_s = 0.0  # of the last request: from just before it was sent until its answer was here
@@ -244,7 +257,7 @@ class Worker:
             self._owner.kill(self.pid)
             self._owner.exit_words(self.pid, 5.0)
         self._owner.forget(self.pid)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         if self._user is not None:
             self._user.release()
 

@@ -24,7 +24,7 @@ def kernelgrove(*arguments: str, timeout: float = 250) -> subprocess.CompletedPr
 def test_a_search_ends_with_a_measured_speedup(tmp_path: Path, problem: str) -> None:
     db = str(tmp_path / "grove.db")
     done = kernelgrove(
-        "run", problem, "--model", "rules", "--device", "cuda:0", "--budget-evals", "8", "--db", db, "--json"
+        "run", problem, "--model", "rules", "--device", "cuda:0", "--budget-evals", "4", "--db", db, "--json"
     )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)

@@ -25,7 +25,7 @@ warnings.simplefilter("ignore")
 import torch  # noqa: E402
 
 EPS = 2.0**-23
-#: The longest reduction in the texts and the library's small sizes, rounded up: row and group norms over a few thousand.
+#: The longest reduction in the texts and in the library's small sizes, rounded up.
 K = 4096
 
 

@@ -16,19 +16,19 @@ def loops(claim: float, wall_per_call: float, count: int = 50) -> list[Round]:
 
 
 def test_honest_claim_stands():
-    found = figure(loops(0.100, 0.170), noop_ms=0.070)
+    found = figure(loops(0.100, 0.170), around_ms=0.070)
     assert found.time_ms == pytest.approx(0.100) and found.detail["clock"] == "events"
 
 
 def test_understated_claim_is_replaced_by_the_bound():
-    found = figure(loops(0.001, 0.170), noop_ms=0.070)
+    found = figure(loops(0.001, 0.170), around_ms=0.070)
     assert found.time_ms > 0.09 and found.detail["clock"] == "judge"
 
 
 def test_a_few_slow_calls_do_not_make_a_liar():
     claims = (0.1,) * 45 + (2.0,) * 5
     timed = Round(claims, sum(claims) + 50 * 0.07)
-    assert figure([timed, timed], noop_ms=0.07).detail["clock"] == "events"
+    assert figure([timed, timed], around_ms=0.07).detail["clock"] == "events"
 
 
 def test_statistics_are_the_seeds():

@@ -7,6 +7,7 @@ candidate leaves behind comes back to it and is killed.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -34,6 +35,8 @@ def main(fd: int, mode: str) -> None:
     _import_ahead(mode)
     if "site-packages" not in sys.path[0]:
         del sys.path[0]  # the folder that this package came from; a candidate has no business there
+    gc.collect()
+    gc.freeze()  # a worker's collections then look at its own objects alone: 100 ms less, and no pages copied
     Nursery(sock).run()
 
 

@@ -1,8 +1,8 @@
 """From a worker's claims and the judge's own clock to one figure. Pure arithmetic; standard library only.
 
 A worker times each call with CUDA events, L2 flushed before it. That is a claim: the candidate shares the process.
-The judge times the whole loop from outside. A no-op candidate in the same loop tells what an iteration costs
-without the kernel (launching, flushing), so ``bound = wall / n - no-op`` is what a call can have taken at least
+The judge times the whole loop from outside. A kernel of 16 elements in the same loop tells what an iteration costs
+around its call (the flush, launch gaps), so ``bound = wall / n - around`` is what a call can have taken at least
 on average, and the figure is ``max(claim, bound - delta)``.
 """
 
@@ -52,21 +52,21 @@ def describe(samples: Sequence[float]) -> dict[str, float]:
     }
 
 
-def figure(rounds: Sequence[Round], noop_ms: float) -> Figure:
-    """The score of one candidate from its rounds. *noop_ms*: an iteration of the same loop without a kernel."""
+def figure(rounds: Sequence[Round], around_ms: float) -> Figure:
+    """The score of one candidate from its rounds. *around_ms*: what an iteration costs around its call."""
     claims = [claim for timed in rounds for claim in timed.claims]
     stats = describe(claims)
     claim = stats["median"]
     # The mean of the claims is what the wall clock saw; a few slow calls must not make an honest kernel a liar.
     slack = max(stats["mean"] - claim, 0.0)
-    bound = min(timed.per_call_ms for timed in rounds) - noop_ms - slack
+    bound = min(timed.per_call_ms for timed in rounds) - around_ms - slack
     delta = DELTA_SHARE * claim + DELTA_MS
     score = max(claim, bound - delta)
     detail = {
         "claim_ms": round(claim, 6),
         "bound_ms": round(bound, 6),
         "delta_ms": round(delta, 6),
-        "noop_ms": round(noop_ms, 6),
+        "around_ms": round(around_ms, 6),
         "clock": "events" if score == claim else "judge",
     }
     return Figure(score, stats, detail)

@@ -94,7 +94,8 @@ def _recognised(instance: Instance, fold_bias: bool) -> Recognised:
         return recognise(graph, full.model)
     small, other = _traced(instance.check_source, instance.mode, fold_bias)
     _reconcile(graph, full, other, small)
-    result, check = recognise(graph, full.model), recognise(other, small.model)
+    result = recognise(graph, full.model)
+    check = recognise(other, small.model, like=result)
     if [s.signature() for s in result.segments] != [s.signature() for s in check.segments]:
         raise Untraceable("it takes another shape at the size that is checked")
     return result
@@ -218,19 +219,22 @@ def _origin(
     less = dict(_attributes(small.model))
     values = {path: (value, less[path]) for path, value in _attributes(full.model) if path in less}
     with graph.inserting_before(node):
+        equal = next((path for path, both in values.items() if _same(both, pair)), None)
+        if equal is not None:
+            return _attribute(graph, equal, values[equal][which])
         for path, both in values.items():
-            if _same(both, pair):
-                source = graph.get_attr(path)
-                source.meta["val"] = both[which]
-                return source
             for compute, write in _DERIVED:
                 if all(v > 0 for v in both) and _same((compute(both[0]), compute(both[1])), pair):
-                    source = graph.get_attr(path)
-                    source.meta["val"] = both[which]
-                    derived = write(graph, source)
+                    derived = write(graph, _attribute(graph, path, both[which]))
                     derived.meta["val"] = pair[which]
                     return derived
     raise Untraceable(f"a constant ({pair[0]:g}) depends on the size in a way that its text does not show")
+
+
+def _attribute(graph: fx.Graph, path: str, value: float) -> fx.Node:
+    node = graph.get_attr(path)
+    node.meta["val"] = value
+    return node
 
 
 def _same(a: tuple[float, float], b: tuple[float, float]) -> bool:

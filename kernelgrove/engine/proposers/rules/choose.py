@@ -78,15 +78,16 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         yield plan.change(block=plan.block // 2)
     if plan.splits > 16:
         yield plan.change(splits=plan.splits // 2)
-    yield from _plainer(plan)
+    smallest = Plan(style="loop", tile=256, block=256)
+    yield from (plainer for plainer in _plainer(plan, smallest) if plainer.style != "whole")
 
 
-def _plainer(plan: Plan) -> Iterator[Plan]:
-    """Fewer liberties, the boldest given up first; last, the direct translation."""
+def _plainer(plan: Plan, last: Plan | None = None) -> Iterator[Plan]:
+    """Fewer liberties, the boldest given up first; at the end *last*, or the direct translation."""
     plain = Plan()
     for name in ("one_pass", "in_place", "fold_bias", "backwards", "even", "planes", "persistent", "point_persistent"):
         if getattr(plan, name) != getattr(plain, name):
             yield plan.change(**{name: getattr(plain, name)})
     if plan.style == "split":
         yield plan.change(style="loop")
-    yield plain
+    yield last or plain

@@ -77,20 +77,25 @@ def _pow(call: Call) -> Value:
 
 
 def power(call: Call, base: Value, exponent: Value) -> Value:
-    """``base ** exponent``, by multiplication and roots where the exponent is one of the usual numbers."""
-    if exponent.op == "number" and isinstance(exponent.number, int | float):
-        p = float(exponent.number)
-        roots = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal", 2.0: "square"}
-        if p in roots:
-            return call.op(roots[p], base)
-        if p == int(p):
-            if not 3 <= p <= 8:
-                raise NotHandled
-            result = call.op("square", base)
-            for _ in range(int(p) - 2):
-                result = call.op("mul", result, base)
-            return result
-    return call.op("pow", base, exponent)
+    """``base ** exponent`` for whole and half exponents up to 8, by products and a root; ``2 ** x``.
+
+    Others are PyTorch's: exp2(p log2(x)) loses as many digits as p log2(x) has before its point.
+    """
+    if base.is_number(2):
+        return call.op("exp2", exponent)
+    if exponent.op != "number" or not isinstance(exponent.number, int | float):
+        raise NotHandled
+    p = float(exponent.number)
+    direct = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal", 2.0: "square"}
+    if p in direct:
+        return call.op(direct[p], base)
+    if 2 * p != int(2 * p) or not 1 < abs(p) <= 8:
+        raise NotHandled
+    factors = [base] * int(abs(p)) + ([call.op("sqrt", base)] if p != int(p) else [])
+    result = call.op("square", base) if factors[0] is factors[1] else call.op("mul", *factors[:2])
+    for factor in factors[2:]:
+        result = call.op("mul", result, factor)
+    return result if p > 0 else call.op("reciprocal", result)
 
 
 @handles("clamp", "clip")

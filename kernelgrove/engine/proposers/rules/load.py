@@ -36,7 +36,7 @@ def load(source: str, mode: str, device: str) -> Reference:
     module = types.ModuleType(name)
     sys.modules[name] = module  # dataclasses and pickling look their module up
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device(device), _redirect(device):
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device(device), redirect(device):
             exec(compile(source, f"<{name}>", "exec"), module.__dict__)
             arguments = module.get_init_inputs() if hasattr(module, "get_init_inputs") else []
             model = module.Model(*arguments)
@@ -49,7 +49,7 @@ def load(source: str, mode: str, device: str) -> Reference:
     return Reference(model, moved, device)
 
 
-def _redirect(device: str) -> Any:
+def redirect(device: str) -> Any:
     """A mode under which ``device="cuda"``, ``.cuda()`` and ``.to("cuda")`` mean *device*."""
     import torch
     from torch.overrides import TorchFunctionMode

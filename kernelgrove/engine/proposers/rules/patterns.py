@@ -25,29 +25,33 @@ Step = fx.Node | Segment
 
 @dataclass
 class Recognised:
-    """A reference cut into steps, in an order in which each finds its inputs ready."""
+    """A reference cut into steps, in an order in which each finds its inputs ready. ``left`` names the nodes that
+    could have been lowered and were left to PyTorch."""
 
     lowered: Lowered
     segments: tuple[Segment, ...]
     steps: tuple[Step, ...]
+    left: frozenset[str]
 
 
-def recognise(graph: fx.Graph, root: torch.nn.Module) -> Recognised:
-    """Cut *graph* into segments and PyTorch calls."""
-    banned: set[fx.Node] = set()
+def recognise(graph: fx.Graph, root: torch.nn.Module, like: Recognised | None = None) -> Recognised:
+    """Cut *graph* into segments and PyTorch calls: as *like* was, the same reference at another size, or by what is
+    worth a kernel."""
+    banned = {node for node in graph.nodes if like is not None and node.name in like.left}
     while True:
         lowered = lower(graph, root, frozenset(banned))
-        groups = _Groups(lowered)
+        groups = _Groups(lowered, least=WORTHWHILE if like is None else 0)
         groups.grow()
         refused = groups.refused()
         if not refused:
-            return groups.result()
+            return groups.result(frozenset(node.name for node in banned))
         banned |= refused
 
 
 class _Groups:
-    def __init__(self, lowered: Lowered) -> None:
+    def __init__(self, lowered: Lowered, least: int) -> None:
         self.lowered = lowered
+        self.least = least
         self.maker: dict[Value, fx.Node] = {}  # the host node behind a leaf
         self.owner: dict[Value, fx.Node] = {}  # the lowered node a value is part of
         for node, value in lowered.value.items():
@@ -124,10 +128,12 @@ class _Groups:
     def refused(self) -> set[fx.Node]:
         """Nodes whose values found no place, or a place that is not worth a kernel."""
         lost = {self.owner[v] for v in self.owner if v not in self.group}
-        worthy = {self.owner[v] for s in self.segments.values() if _worthwhile(s) for v in s.values}
+        worthy = {self.owner[v] for s in self.segments.values() if _worthwhile(s, self.least) for v in s.values}
         for segment in self.segments.values():
             owners = {self.owner[v] for v in segment.values}
-            useless = not _worthwhile(segment) and not owners & worthy  # a large operation may end in a small kernel
+            useless = (
+                not _worthwhile(segment, self.least) and not owners & worthy
+            )  # a large operation may end in a small kernel
             if useless or UNKNOWN in segment.extents:
                 lost |= owners
         for number, values in self.members.items():
@@ -147,7 +153,7 @@ class _Groups:
                 used |= set(value.args)
         return tuple(v for v in values if v in used)
 
-    def result(self) -> Recognised:
+    def result(self, left: frozenset[str]) -> Recognised:
         segments: dict[int, Segment] = {}
         for number, segment in self.segments.items():
             segment.outputs = self._outputs(number, self.members[number])
@@ -161,7 +167,7 @@ class _Groups:
             elif isinstance(unit, fx.Node) and unit in wanted and unit.op not in ("placeholder", "get_attr"):
                 steps.append(unit)
         kept = tuple(step for step in steps if isinstance(step, Segment))
-        return Recognised(self.lowered, kept, tuple(steps))
+        return Recognised(self.lowered, kept, tuple(steps), left)
 
     def _needed(self, segments: dict[int, Segment]) -> set[object]:
         """Units that the result depends on."""
@@ -204,6 +210,6 @@ def _order(edges: dict[object, set[object]]) -> list[object] | None:
     return result if all(visit(unit) for unit in list(edges)) else None
 
 
-def _worthwhile(segment: Segment) -> bool:
+def _worthwhile(segment: Segment, least: int) -> bool:
     computes = any(v.op in (REDUCE, SCAN) or (v.op != VIEW and v.args) for v in segment.values)
-    return computes and segment.numel >= WORTHWHILE and any(v.op == TENSOR or v.args for v in segment.inputs)
+    return computes and segment.numel >= least and any(v.op == TENSOR or v.args for v in segment.inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,17 @@ class RulesProposer:
 
     name = "rules"
 
+    #: The work holds the GIL anyway, and CPython 3.11 fails at times where two threads build syntax trees at once.
+    _lock = threading.Lock()
+
     def propose(self, request: ProposalRequest) -> Proposal:
         if request.backend != "triton":
             return Proposal(note=f"rules writes Triton, not {request.backend}; {NEEDS_A_MODEL}")
         if request.kind is JobKind.RATE:
             raise ProposerError("The proposer rules does not rate ideas.", "Use a model for that.")
         try:
-            return self._answer(request)
+            with self._lock:
+                return self._answer(request)
         except KernelGroveError:
             raise
         except Exception as error:  # a reference may hold anything: the search goes on without this answer

@@ -59,10 +59,16 @@ def _looped(facts: Facts, row: RowFacts, base: Plan) -> Iterator[Move]:
     loop = base.change(style="loop", rows=1, warps=0)
     if row.softmax_like:
         yield from move(
-            "Walk each row in tiles with an online softmax: one pass keeps the running maximum and the rescaled sum",
+            "Walk each row in tiles with an online softmax: every lane keeps a running maximum and a rescaled sum",
             "Registers stay free for more programs an SM, and the row is read twice instead of three times.",
             "algorithm",
-            [loop.change(tile=t, one_pass=how) for t, how in zip(tiles * 2, ("lane", "tile", "tile"), strict=False)],
+            [loop.change(tile=t, one_pass="lane") for t in tiles],
+        )
+        yield from move(
+            "Walk each row in tiles with an online softmax that has one running maximum for all lanes",
+            "One exponential an element where a maximum a lane needs two, for a reduction across threads every tile.",
+            "algorithm",
+            [loop.change(tile=t, one_pass="tile") for t in (4096, 8192, 2048) if t < row.width],
         )
     if row.variance_like:
         yield from move(
@@ -90,6 +96,26 @@ def _looped(facts: Facts, row: RowFacts, base: Plan) -> Iterator[Move]:
         "memory",
         [loop.change(tile=t, stages=s) for t, s in zip(tiles, (4, 3, 5), strict=False)],
     )
+    yield from move(
+        "Walk each row in tiles whose number is a compile-time constant, so that the loop unrolls",
+        "An unrolled loop issues the loads of several tiles before it needs the first.",
+        "launch",
+        [loop.change(tile=t, constants=True) for t in (4096, 2048, 8192) if t < row.width],
+    )
+    if row.count >= 2 * facts.gpu.sms:
+        yield from move(
+            f"Walk rows in tiles from a persistent grid on {facts.gpu.sms} SMs",
+            f"{row.count} programs start and end otherwise; with tiles, several resident ones fit an SM.",
+            "launch",
+            [loop.change(tile=t, persistent=k) for t, k in zip(tiles, (8, 16, 4), strict=False)],
+        )
+    if row.segment.full_outputs():
+        yield from move(
+            "Walk each row in tiles, keeping it in L2 until its last pass (evict_last) and letting go of it then",
+            "Every pass after the first then hits L2, and finished rows do not push out those still needed.",
+            "memory",
+            [loop.change(tile=t, hints=True) for t in tiles],
+        )
     if not row.segment.scans and row.segment.full_outputs():
         yield from move(
             "Walk each row in tiles and take the last pass backwards, so that it starts on the tiles read last",

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from .load import Reference
+from .load import Reference, redirect
 
 #: A reference that unrolls past this many operations is left alone: fusing it is no job for rules.
 MAX_NODES = 500
@@ -67,8 +67,9 @@ class Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, inputs: dict[str, Any], defaults: dict[str, Any]) -> None:
+    def __init__(self, inputs: dict[str, Any], defaults: dict[str, Any], device: str) -> None:
         super().__init__()
+        self._device = device
         self._inputs = inputs
         self._defaults = defaults
         self._evaluating = False
@@ -102,7 +103,8 @@ class Tracer(fx.Tracer):
         if "val" not in node.meta:
             self._evaluating = True
             try:
-                node.meta["val"] = self._value(node)
+                with redirect(self._device):
+                    node.meta["val"] = self._value(node)
             finally:
                 self._evaluating = False
         return proxy
@@ -142,7 +144,7 @@ def trace(reference: Reference) -> fx.Graph:
     if len(reference.inputs) > len(names) or any(value is inspect.Parameter.empty for value in defaults.values()):
         raise Untraceable("get_inputs() does not fit its forward")
     defaults.update({name: value for name, value in given.items() if value is None or isinstance(value, bool | str)})
-    tracer = Tracer(given, defaults)
+    tracer = Tracer(given, defaults, reference.device)
     try:
         with torch.no_grad(), torch.device(reference.device):
             graph = tracer.trace(reference.model)

@@ -38,7 +38,6 @@ TEMPLATES = {
     "cos": "tl.cos({0})",
     "floor": "tl.floor({0})",
     "ceil": "tl.ceil({0})",
-    "pow": "tl.exp2({1} * tl.log2({0}))",
     "where": "tl.where({0}, {1}, {2})",
     "lt": "{0} < {1}",
     "le": "{0} <= {1}",
@@ -76,11 +75,12 @@ def log1p(x):
     "tanh": (
         '''@triton.jit
 def tanh(x):
-    """tanh(x): an odd polynomial near zero, where 2 sigmoid(2x) - 1 would cancel."""
+    """tanh(x) as 1 - 2 / (1 + exp(2|x|)) with the sign of x; near zero, where that cancels, an odd polynomial."""
     z = x * x
     p = ((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1
     near = (p * z - 3.33332819422e-1) * z * x + x
-    return tl.where(tl.abs(x) < 0.625, near, 2.0 * tl.sigmoid(2.0 * x) - 1.0)
+    far = 1.0 - 2.0 / (1.0 + tl.exp(2.0 * tl.abs(x)))
+    return tl.where(tl.abs(x) < 0.625, near, tl.where(x < 0.0, -far, far))
 ''',
         (),
     ),

@@ -85,7 +85,7 @@ class Seen:
         self.outcomes[event.outcome.value] += 1
         if event.outcome is Outcome.OK and event.time_ms is not None and event.implementation is not None:
             basis = event.basis.value if event.basis else ""
-            idea = event.idea or "the reference itself"
+            idea = event.idea or "the reference, translated as it stands"
             self._lead(Leader(event.implementation, event.time_ms, event.speedup, basis, idea))
 
     def _lead(self, leader: Leader) -> None:

@@ -19,7 +19,7 @@ from ..strategies.fold import by_address, verdict
 Code = Callable[[str], str]
 
 #: The root's idea: it stands for the reference itself, and no proposer is given it as an idea to carry out.
-ROOT_IDEA = Idea("the reference itself", "where every search starts", "reference")
+ROOT_IDEA = Idea("the reference, translated as it stands", "where every search starts", "reference")
 
 
 def request_for(job: Job, view: TreeView, spec: SearchSpec, code: Code) -> ProposalRequest:

@@ -25,12 +25,18 @@ def normalise(code: str) -> str:
     stripped = "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
     if len(text) > LONGEST_PARSED:
         return stripped
-    try:
-        with _warnings_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in a candidate are its own affair
-            return ast.unparse(ast.parse(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return stripped
+    for _ in range(20):
+        try:
+            with _warnings_lock, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # invalid escapes in a candidate are its own affair
+                return ast.unparse(ast.parse(text))
+        except SystemError:
+            # CPython 3.11 shares the depth that ast.parse counts between threads: "recursion depth mismatch" when
+            # another thread parses at the same moment. The text is not at fault.
+            continue
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            break
+    return stripped
 
 
 def program_hash(code: str) -> str:

@@ -28,6 +28,7 @@ from .workers import Nursery, Worker, WorkerDied, WorkerFailed, WorkerTimeout
 
 _BUDGET_MS = 2000.0  # of GPU time for the timed calls of one candidate, all rounds together
 _ROUNDS = 4
+_HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)
 #: The flush before each call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets ahead: with
 #: less, a short kernel behind a long launch path would be timed by its launches.
 _MIN_FLUSH = 256 << 20
@@ -97,7 +98,7 @@ class CudaBench:
             scratch="",
             gpu=True,
             uid=uid,
-            memory_bytes=64 << 30,
+            memory_bytes=_HOST_MEMORY,
             cpu_s=3600,
             file_bytes=4 << 30,
             open_files=4096,

@@ -22,7 +22,7 @@ def test_honest_claim_stands():
 
 def test_understated_claim_is_replaced_by_the_bound():
     found = figure(loops(0.001, 0.170), around_ms=0.070)
-    assert found.time_ms > 0.09 and found.detail["clock"] == "judge"
+    assert found.time_ms > 0.085 and found.detail["clock"] == "judge"
 
 
 def test_a_few_slow_calls_do_not_make_a_liar():

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import doctor, evaluate, facts, read, search
+from .commands import care, compare, control, doctor, evaluate, facts, interchange, query, read, replay, search
 from .errors import KernelGroveError
 
 app = typer.Typer(
@@ -32,7 +32,19 @@ app.command("ls")(read.ls)
 app.command("show")(read.show)
 app.command("tree")(read.tree)
 app.command("best")(read.best)
+app.command("query")(query.query)
+app.command("lineage")(compare.lineage)
+app.command("diff")(compare.diff)
+app.command("stats")(compare.stats)
 app.command("eval")(evaluate.evaluate)
+app.command("replay")(replay.replay)
+app.command("pause")(control.pause)
+app.command("retry")(control.retry)
+app.command("verify")(care.verify)
+app.command("backup")(care.backup)
+app.command("gc")(care.gc)
+app.command("export")(interchange.export)
+app.command("import")(interchange.import_)
 app.command("problems")(facts.problems)
 app.command("gpus")(facts.gpus)
 app.command("doctor")(doctor.doctor)

@@ -207,7 +207,7 @@ def search_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     shown = [
         (
             row["search"],
-            row["problem"],
+            row["problem"] + (" (reference not attached)" if row.get("reference") == "not attached" else ""),
             row["status"],
             row["strategy"],
             ", ".join(row["models"]),
@@ -260,6 +260,8 @@ def idea_tree(document: Mapping[str, Any], *, width: int = 160) -> Tree:
         if pruned:
             reason = (node.get("pruned_because") or "").partition(":")[0]  # `show` has the rest
             after.append(f"  pruned: {shorten(reason, _MOST_REASON)}", style="dim italic")
+        if node.get("folded"):
+            after.append(f"  {_folded(node['folded'])}", style="dim italic")
         room = width - 4 * depth - len(node["id"]) - 2 - len(after)
         idea = (f"  {shorten(node['idea'], max(room, _LEAST_IDEA))}", "dim" if pruned else "")
         return Text.assemble((node["id"], "dim"), idea, after)
@@ -279,6 +281,12 @@ def idea_tree(document: Mapping[str, Any], *, width: int = 160) -> Tree:
 def _best_of(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
     passed = [i for i in node["implementations"] if i.get("outcome") == "ok" and i.get("time_ms") is not None]
     return min(passed, key=lambda i: float(i["time_ms"])) if passed else None
+
+
+def _folded(count: Mapping[str, int]) -> str:
+    """What is below a node and not shown: ``(+3 ideas, 7 implementations)``."""
+    ideas, made = count["nodes"], count["implementations"]
+    return f"(+{ideas} idea{'s' * (ideas != 1)}, {made} implementation{'s' * (made != 1)})"
 
 
 def _implementation_label(implementation: Mapping[str, Any], basis: Any) -> Any:

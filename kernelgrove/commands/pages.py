@@ -74,10 +74,24 @@ def _implementation(document: _Document) -> None:
     fields += [("repaired by", ", ".join(document["repairs"]))]
     found = document["evaluation"]
     fields += _evaluation(found) if found else [("outcome", "not judged yet")]
+    fields += _history(document)
     render.put(render.table(("", ""), [row for row in fields if _some(row[1])], headings=False))
     if found:
         _message(found)
     _titled("code", document["code"], code=True)
+
+
+def _history(document: _Document) -> _Fields:
+    """All evaluations of the program, where there are more than its own: a replay's, or another search's."""
+    lines = document["history"] if len(document["history"]) > 1 else []
+    return [
+        (
+            "evaluations" if index == 0 else "",
+            f"{line['evaluation']}  {line['created']}  {line['outcome']}"
+            + (f"  {figure(line)}" if line["time_ms"] is not None else f"  on {line['device_key']}"),
+        )
+        for index, line in enumerate(lines)
+    ]
 
 
 def _evaluation(document: _Document) -> _Fields:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..model import Outcome
 from . import options, pages
 
 _Search = Annotated[str | None, typer.Argument(metavar="S", help="A search: s1 or its name; the latest when left out.")]
@@ -47,16 +48,29 @@ def show(
         pages.show(document)
 
 
-def tree(search: _Search = None, db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
+def tree(
+    search: _Search = None,
+    depth: Annotated[int | None, typer.Option("--depth", min=0, help="Fold what is deeper than this.")] = None,
+    outcome: Annotated[
+        list[Outcome] | None,
+        typer.Option("--outcome", metavar="OUTCOME", help="Only implementations that ended so; repeatable."),
+    ] = None,
+    hide_pruned: Annotated[bool, typer.Option("--hide-pruned", help="Fold pruned ideas away.")] = False,
+    db: options.Db = options.DEFAULT_DB,
+    json: options.Json = False,
+) -> None:
     """Draw the tree of a search.
 
     Ideas, what came of each implementation, and the best time at each idea.
     """
     from ..storage import documents, open_store
+    from .folding import fold
 
     with options.output(json) as out, open_store(db) as store:
         number = documents.find_search(store, search)
         document = documents.tree_document(store, number)
+        if depth is not None or outcome or hide_pruned:
+            document = fold(document, depth=depth, outcomes=outcome or (), hide_pruned=hide_pruned)
         if json:
             out.emit(document)
             return

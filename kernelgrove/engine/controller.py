@@ -52,6 +52,9 @@ TICK_S = 5.0
 #: Seconds between looks at work that another process has leased.
 POLL_S = 0.5
 
+#: Seconds, at the least, between looks at whether another process asked for a pause (`kernelgrove pause`).
+PAUSE_S = 1.0
+
 
 class StrategyFailed(KernelGroveError):
     """A strategy raised, or asked for what its contract forbids: a bug in the strategy."""
@@ -101,7 +104,7 @@ class Controller:
         self._fatal: KernelGroveError | None = None
         self._evaluator_failures = 0
         self._elapsed_before = 0.0
-        self._begun = self._saved = self._renewed = clock()
+        self._begun = self._saved = self._renewed = self._looked = clock()
 
     # ------------------------------------------------------------------------------------------ from outside
 
@@ -125,7 +128,7 @@ class Controller:
         record = self._store.search(self.search_id)
         self._spec = record.spec
         self._elapsed_before = record.elapsed_s
-        self._begun = self._saved = self._renewed = self._clock()
+        self._begun = self._saved = self._renewed = self._looked = self._clock()
         with self._owner.at_work():
             recovered = self._take_over(record.status, record.note)
             try:
@@ -211,6 +214,7 @@ class Controller:
             for ended_job in self._runner.wait(self._wait_s(spent, planned)):
                 self._commit(ended_job)
             self._renew()
+            self._heed_pause()
             self._save_elapsed()
 
     def _closing(self, used_up: StoppedBy | None) -> bool:
@@ -349,6 +353,15 @@ class Controller:
             if not self._store.renew(job, self._lease_s):
                 # Its result will be refused by the fence; whoever holds the job now answers for it.
                 self._tell(Note("controller", f"the lease of {job.key} was lost"))
+
+    def _heed_pause(self) -> None:
+        """Stop softly where another process asked for it: a search that runs and is stopped by its user."""
+        now = self._clock()
+        if self._soft or now - self._looked < PAUSE_S:
+            return
+        self._looked = now
+        if self._store.search(self.search_id).stopped_by is StoppedBy.USER:
+            self.stop_softly()
 
     # ------------------------------------------------------------------------------------------ results
 

@@ -86,7 +86,8 @@ def explain(error: BaseException, shown: str) -> StoreError:
             return StoreError(f"{shown} is not a KernelGrove database.", "Give --db another path.")
         case sqlite3.SQLITE_CORRUPT:
             return StoreError(
-                f"{shown} is damaged ({error}).", "Restore a copy, or salvage it with sqlite3's .recover."
+                f"{shown} is damaged ({error}).",
+                "Restore a backup, or save what can be read with `kernelgrove export`.",
             )
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return StoreError(f"{shown} cannot be opened.", "Check that the folder exists and that it may be used.")

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from ..errors import NotFound, UsageError
 from . import snapshot
 from .ids import parse, parse_as, show, show_or_none
+from .importers.placeholder import attached
 from .queries import decode, first, missing, must_exist, rows, spent, value
 from .store import SqliteStore
 
@@ -22,6 +23,11 @@ from .store import SqliteStore
 def iso(seconds: float | None) -> str | None:
     """``2026-01-31T12:00:00Z``."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _reference(source: str) -> str:
+    """Whether a problem has its reference: an imported file may only name it."""
+    return "attached" if attached(source) else "not attached"
 
 
 def find_search(store: SqliteStore, text: str | None) -> int:
@@ -79,6 +85,7 @@ def search_document(store: SqliteStore, search: int) -> dict[str, Any]:
         "stopped_by": row["stopped_by"],
         "note": row["note"],
         "problem": row["problem"],
+        "reference": _reference(row["instance"]["source"]),
         "device": row["device"],
         "device_key": row["device_key"],
         "target": row["target"],
@@ -185,7 +192,8 @@ def best(store: SqliteStore, search: int) -> dict[str, Any] | None:
 # ------------------------------------------------------------------------------------------------ ls, tree
 
 _LIST = """
-SELECT s.id, s.name, p.name AS problem, s.status, s.stopped_by, s.strategy, s.models, d.name AS device, s.target,
+SELECT s.id, s.name, p.name AS problem, substr(p.source, 1, 80) AS source, s.status, s.stopped_by, s.strategy,
+       s.models, d.name AS device, s.target,
        d.basis, s.created_at, s.elapsed_s,
        (SELECT count(*) FROM node n WHERE n.search_id = s.id) AS nodes,
        (SELECT count(*) FROM implementation i WHERE i.search_id = s.id) AS implementations,
@@ -205,6 +213,7 @@ def list_document(store: SqliteStore) -> list[dict[str, Any]]:
             "search": show("s", row.id),
             "name": row.name,
             "problem": row.problem,
+            "reference": _reference(row.source),
             "status": row.status,
             "stopped_by": row.stopped_by,
             "strategy": row.strategy,

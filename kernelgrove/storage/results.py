@@ -196,53 +196,26 @@ def _being_evaluated(connection: Connection, search: int, program: str) -> bool:
 
 
 def _add_evaluation(connection: Connection, job: Any, ended: EvaluatedResult, now: float) -> None:
-    result, device = ended.result, ended.device
     program = connection.execute(
         select(IMPLEMENTATION.c.program).where(IMPLEMENTATION.c.id == job.implementation_id)
     ).scalar()
     if program is None:
         raise NotFound(f"Job t{job.id} evaluates no implementation of this database.")
     search = connection.execute(select(SEARCH).where(SEARCH.c.id == job.search_id)).one()
-    ok = result.outcome is Outcome.OK
-    speedup = dict(result.speedup) if ok else {}
-    evaluation = connection.execute(
-        insert(EVALUATION)
-        .values(
-            search_id=job.search_id,
-            implementation_id=job.implementation_id,
-            job_id=job.id,
-            program=program,
-            problem_digest=search.problem_digest,
-            size_key=search.size_key,
-            device_id=device_id(connection, device),
-            device_key=device.key,
-            target=device.gpu,
-            precision=search.precision,
-            tolerance=search.tolerance,
-            protocol=search.protocol,
-            outcome=str(result.outcome),
-            stage=str(result.stage),
-            message=result.message,
-            trials_passed=result.trials_passed,
-            trials_of=result.trials_of,
-            max_error=result.max_error,
-            basis=str(result.basis),
-            time_ms=result.time_ms if ok else None,
-            eager_ms=result.baselines.get("eager"),
-            compile_ms=result.baselines.get("compile"),
-            speedup_eager=speedup.get("eager"),
-            speedup_compile=speedup.get("compile"),
-            provenance=result.provenance,
-            wall_s=result.wall_s,
-            time_stats=dict(result.time_stats) if ok and result.time_stats is not None else None,
-            baselines=dict(result.baselines),
-            speedup=speedup,
-            advice=list(result.advice),
-            detail=dict(result.detail),
-            created_at=now,
-        )
-        .returning(EVALUATION.c.id)
-    ).scalar_one()
+    evaluation = insert_evaluation(
+        connection,
+        ended,
+        now,
+        search_id=job.search_id,
+        implementation_id=job.implementation_id,
+        job_id=job.id,
+        program=program,
+        problem_digest=search.problem_digest,
+        size_key=search.size_key,
+        precision=search.precision,
+        tolerance=search.tolerance,
+        protocol=search.protocol,
+    )
     connection.execute(
         update(IMPLEMENTATION)
         .where(
@@ -252,6 +225,40 @@ def _add_evaluation(connection: Connection, job: Any, ended: EvaluatedResult, no
         )
         .values(evaluation_id=evaluation)
     )
+
+
+def insert_evaluation(connection: Connection, ended: EvaluatedResult, now: float, **of: Any) -> int:
+    """A row for *ended*; *of* are the columns that say what was evaluated and by which rules. Returns its id."""
+    result, device = ended.result, ended.device
+    ok = result.outcome is Outcome.OK
+    speedup = dict(result.speedup) if ok else {}
+    statement = insert(EVALUATION).values(
+        **of,
+        device_id=device_id(connection, device),
+        device_key=device.key,
+        target=device.gpu,
+        outcome=str(result.outcome),
+        stage=str(result.stage),
+        message=result.message,
+        trials_passed=result.trials_passed,
+        trials_of=result.trials_of,
+        max_error=result.max_error,
+        basis=str(result.basis),
+        time_ms=result.time_ms if ok else None,
+        eager_ms=result.baselines.get("eager"),
+        compile_ms=result.baselines.get("compile"),
+        speedup_eager=speedup.get("eager"),
+        speedup_compile=speedup.get("compile"),
+        provenance=result.provenance,
+        wall_s=result.wall_s,
+        time_stats=dict(result.time_stats) if ok and result.time_stats is not None else None,
+        baselines=dict(result.baselines),
+        speedup=speedup,
+        advice=list(result.advice),
+        detail=dict(result.detail),
+        created_at=now,
+    )
+    return int(connection.execute(statement.returning(EVALUATION.c.id)).scalar_one())
 
 
 def known_evaluation(connection: Connection, search: int, program: str) -> EvaluationView | None:

@@ -17,7 +17,7 @@ def create(connection: Connection, spec: SearchSpec, root: Idea, now: float) -> 
     """A running search and its root node; returns the search's id."""
     values = {
         "name": spec.name,
-        "problem_id": _problem_id(connection, spec.problem),
+        "problem_id": problem_id(connection, spec.problem),
         "problem_digest": spec.problem.digest,
         "device_id": device_id(connection, spec.device),
         "device_key": spec.device.key,
@@ -55,7 +55,7 @@ def create(connection: Connection, spec: SearchSpec, root: Idea, now: float) -> 
     return int(search)
 
 
-def _problem_id(connection: Connection, problem: Problem) -> int:
+def problem_id(connection: Connection, problem: Problem) -> int:
     """The row that is exactly this problem; the same text under another name or path is another row."""
     values = {
         "digest": problem.digest,

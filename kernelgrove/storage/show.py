@@ -10,7 +10,7 @@ from ..errors import NotFound
 from . import snapshot
 from .ids import KINDS, parse, show, show_or_none
 from .overview import iso, search_document, search_row
-from .queries import first, rows, value
+from .queries import decode, first, rows, value
 from .store import SqliteStore
 
 
@@ -125,9 +125,24 @@ def _brief(connection: Connection, row: Any) -> dict[str, Any]:
 
 
 _ALL_EVALUATIONS = """
-SELECT e.id FROM evaluation e JOIN search s ON s.problem_digest = e.problem_digest
+SELECT e.id, e.outcome, e.basis, e.time_ms, e.speedup, e.device_key, e.target, e.created_at
+FROM evaluation e JOIN search s ON s.problem_digest = e.problem_digest
 WHERE s.id = :search AND e.program = :program ORDER BY e.id
 """
+
+
+def _line(row: Any) -> dict[str, Any]:
+    """One evaluation among all of its program."""
+    return {
+        "evaluation": show("e", row.id),
+        "outcome": row.outcome,
+        "basis": row.basis,
+        "time_ms": row.time_ms,
+        "speedup": decode(row.speedup),
+        "device_key": row.device_key,
+        "target": row.target,
+        "created": iso(row.created_at),
+    }
 
 
 def _implementation(connection: Connection, number: int) -> dict[str, Any]:
@@ -145,6 +160,7 @@ def _implementation(connection: Connection, number: int) -> dict[str, Any]:
         "repairs": [show("i", repair.id) for repair in repairs],
         "evaluation": None if row["evaluation_id"] is None else _evaluation(connection, row["evaluation_id"]),
         "evaluations": [show("e", evaluation.id) for evaluation in measured],
+        "history": [_line(evaluation) for evaluation in measured],
         "job": show_or_none("t", row["job_id"]),
         "code": snapshot.code(connection, row["program"]),
         "created": iso(row["created_at"]),

@@ -59,7 +59,9 @@ def tree(connection: Connection, search: int) -> TreeView:
     return TreeView(
         search=search,
         seed=seed,
-        step=value(connection, "SELECT count(*) FROM decision WHERE search_id = :search", search=search),
+        step=value(
+            connection, "SELECT coalesce(max(step) + 1, 0) FROM decision WHERE search_id = :search", search=search
+        ),
         root=next(iter(nodes)),
         nodes=MappingProxyType(nodes),
         implementations=MappingProxyType(_implementations(connection, search)),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine
 
 from ..errors import NotFound, StoreError
-from ..model import Action, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
-from ..ports import Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
+from ..model import Action, Device, EvaluationRequest, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
+from ..ports import EvaluatedResult, Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
 from . import migrate, queries, snapshot
 from .connect import Found, Location, locate, look, reading_engine, translated, writing_engine
 from .later import Later
@@ -25,11 +25,11 @@ from .queries import Spent
 
 if TYPE_CHECKING:
     from . import jobs as machine
-    from . import ledger, results, searches
+    from . import ledger, replays, results, searches
 else:
     # These import the tables, and with them SQLModel, which a command that only reads should not wait for.
-    machine, ledger, results, searches = (
-        Later(f"{__package__}.{name}") for name in ("jobs", "ledger", "results", "searches")
+    machine, ledger, replays, results, searches = (
+        Later(f"{__package__}.{name}") for name in ("jobs", "ledger", "replays", "results", "searches")
     )
 
 __all__ = ["Spent", "SqliteStore", "open_store"]
@@ -265,3 +265,20 @@ class SqliteStore:
     def known_evaluation(self, search: int, program: str) -> EvaluationView | None:
         with self.read() as connection:
             return results.known_evaluation(connection, search, program)
+
+    # replays
+
+    def add_evaluation(
+        self, implementation: int, request: EvaluationRequest, protocol: int, ended: EvaluatedResult
+    ) -> int:
+        """Keep an evaluation that no job asked for and return its id. The implementation's own evaluation stays what
+        it was. Raises NotFound, and StoreError for a request of another problem."""
+        with self.write() as connection:
+            return replays.add(connection, implementation, request, protocol, ended, time.time())
+
+    def replayed_evaluation(
+        self, implementation: int, request: EvaluationRequest, protocol: int, device: Device
+    ) -> int | None:
+        """The evaluation that an earlier replay added under the same key here, if its outcome would come again."""
+        with self.read() as connection:
+            return replays.find(connection, implementation, request, protocol, device)

@@ -1,0 +1,205 @@
+"""Groves of a given size, and one node's way through the store.
+
+A node here is an idea, its implementation with 4 KB of code and its evaluation with 2 KB of JSON, by the calls that a
+controller makes for it: a decision and a job, its claim and its end, for the idea and for the program; the claim and
+the end of the evaluation. Eight transactions, each on the disk when it returns.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+
+from kernelgrove.model import (
+    Basis,
+    Device,
+    EvaluationResult,
+    Idea,
+    Instance,
+    JobKind,
+    Outcome,
+    Problem,
+    Stage,
+)
+from kernelgrove.ports import CodeResult, EvaluatedResult, IdeasResult, PlannedJob, SearchSpec
+from kernelgrove.storage import SqliteStore, open_store
+
+CODE_BYTES, DETAIL_BYTES = 4096, 2048
+
+PROBLEM = Problem("bench", "class Model: ...\n")
+INSTANCE = Instance("bench", PROBLEM.digest, "full", PROBLEM.source, "small", PROBLEM.source)
+DEVICE = Device("cpu", "H100", "cpu->H100", Basis.PROJECTED, {"torch": "2"})
+SPEC = SearchSpec(PROBLEM, INSTANCE, DEVICE, "branch", {"rounds": 2, "width": [2], "depth": [1]}, ("rules",), 1)
+
+_WORDS = "tile warp row block shared memory split reduce vector load store register pipeline persistent fuse".split()
+
+
+def idea(number: int) -> str:
+    chance = random.Random(number)
+    return " ".join(chance.choices(_WORDS, k=12)) + f" {number}"
+
+
+def code(number: int) -> str:
+    """A program of 4 KB that parses; no two are alike."""
+    chance = random.Random(number).randbytes(1024).hex()
+    lines = [f"def kernel_{number}(x_ptr, out_ptr, n):"]
+    length = len(lines[0]) + 1
+    for at in range(0, len(chance), 12):
+        lines.append(f"    v{chance[at : at + 6]} = load(x_ptr + 0x{chance[at + 6 : at + 12]}, mask=offsets < n)")
+        length += len(lines[-1]) + 1
+        if length >= CODE_BYTES - 40:
+            break
+    return "\n".join(lines) + "\n"
+
+
+def result(number: int) -> EvaluationResult:
+    chance = random.Random(-number)
+    time_ms = 0.1 + chance.random()
+    detail = {"compiled": "x" * (DETAIL_BYTES - 100), "number": number}
+    return EvaluationResult(
+        *(Outcome.OK, Stage.TIME, "", 5, 5, 1e-7, Basis.PROJECTED, time_ms),
+        baselines={"eager": 1.0, "compile": None},
+        speedup={"eager": 1.0 / time_ms, "compile": None},
+        provenance="custom",
+        detail=detail,
+    )
+
+
+@dataclass
+class Grove:
+    """An open store with one search, and what is next in it."""
+
+    store: SqliteStore
+    search: int
+    root: int
+    step: int
+    number: int
+
+    def prepare(self) -> tuple[Idea, str, EvaluationResult]:
+        """A node's content, made outside of what is timed."""
+        self.number += 1
+        return Idea(idea(self.number), "because", "tiling"), code(self.number), result(self.number)
+
+    def record(self, parts: tuple[Idea, str, EvaluationResult]) -> None:
+        """One node with its implementation and evaluation."""
+        store, search = self.store, self.search
+        text, program, judged = parts
+        payload = {"parent": self.root, "base": None, "count": 1, "round": 1}
+        store.record(search, self.step, [], [PlannedJob(JobKind.IDEATE, f"ideate:{self.number}", payload)])
+        job = store.claim(search, "bench", [JobKind.IDEATE], 60.0)
+        assert job is not None and store.finish(job, IdeasResult((text,), "rules"))
+        with store.read() as connection:
+            node = connection.exec_driver_sql("SELECT max(id) FROM node").scalar_one()
+        wanted = PlannedJob(JobKind.IMPLEMENT, f"implement:{self.number}", {"node": node, "variant": 0}, node=node)
+        store.record(search, self.step + 1, [], [wanted])
+        job = store.claim(search, "bench", [JobKind.IMPLEMENT], 60.0)
+        assert job is not None and store.finish(job, CodeResult(program, "rules"))
+        job = store.claim(search, "bench", [JobKind.EVALUATE], 60.0)
+        assert job is not None and store.finish(job, EvaluatedResult(judged, DEVICE))
+        self.step += 2
+
+
+def new(path: Path) -> Grove:
+    store = open_store(path, create=True)
+    search = store.create_search(SPEC, Idea("the reference", "", "reference"))
+    grove = Grove(store, search, store.tree(search).root, 0, 0)
+    for _ in range(2):
+        grove.record(grove.prepare())
+    return grove
+
+
+def opened(path: Path) -> Grove:
+    store = open_store(path)
+    with store.read() as connection:
+        (nodes,) = connection.exec_driver_sql("SELECT count(*) FROM node").one()
+        (step,) = connection.exec_driver_sql("SELECT count(*) FROM decision").one()
+    return Grove(store, 1, 1, step, nodes)
+
+
+class Statements:
+    """The write statements of a store, as (SQL, values), transactions included, to be run again by plain sqlite3."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.taken: list[tuple[str, Any]] = []
+        with store.write():
+            pass  # opens the writer
+        engine = store._writer
+        assert engine is not None
+        event.listen(engine, "begin", lambda connection: self.taken.append(("BEGIN IMMEDIATE", ())))
+        event.listen(engine, "commit", lambda connection: self.taken.append(("COMMIT", ())))
+        event.listen(engine, "before_cursor_execute", self._statement)
+
+    def _statement(self, connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
+        if not sql.startswith(("BEGIN", "PRAGMA")):
+            self.taken.append((sql, [list(v) for v in values] if many else values))
+
+    def clear(self) -> list[tuple[str, Any]]:
+        taken, self.taken = self.taken, []
+        return taken
+
+
+#: Tables of one node's rows, in an order that references allow; the job of each and the decisions come with it.
+_OF_A_NODE = ("program", "node", "implementation", "evaluation", "job", "decision")
+
+
+def fill(path: Path, nodes: int) -> None:
+    """Bring the grove at *path* (closed) to *nodes* nodes, by copies of the rows of its last one in large
+    transactions: what is there afterwards is what the store would have written, in a small part of the time."""
+    file = sqlite3.connect(path)
+    file.row_factory = sqlite3.Row
+    file.execute("PRAGMA synchronous = OFF")
+    have = file.execute("SELECT count(*) FROM node").fetchone()[0]
+    last = {table: [dict(r) for r in _rows_of_last(file, table)] for table in _OF_A_NODE}
+    top = {table: file.execute(f"SELECT max(id) FROM {table}").fetchone()[0] for table in _OF_A_NODE}
+    for begin in range(have, nodes, 5000):
+        with file:
+            for k in range(begin, min(begin + 5000, nodes)):
+                _copy(file, last, top, k, k - have + 1)
+    file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    file.close()
+
+
+def _rows_of_last(file: sqlite3.Connection, table: str) -> list[Any]:
+    count = {"job": 3, "decision": 2}.get(table, 1)
+    return list(reversed(file.execute(f"SELECT * FROM {table} ORDER BY id DESC LIMIT {count}").fetchall()))
+
+
+def _copy(file: sqlite3.Connection, last: dict[str, Any], top: dict[str, int], k: int, turn: int) -> None:
+    made = result(k)
+    node, hash_ = top["node"] + turn, f"{k:064x}"
+    parent = 1 if turn < 5 else top["node"] + turn // 4  # four children each: a tree as deep as real ones
+    address = f"r.f{k}-0"
+    job = top["job"] + 3 * (turn - 1)
+    evaluation, implementation = top["evaluation"] + turn, top["implementation"] + turn
+    speedup = made.speedup["eager"]
+    changed: dict[str, list[dict[str, Any]]] = {
+        "program": [{"id": top["program"] + turn, "hash": hash_, "code": code(k)}],
+        "node": [{"id": node, "parent_id": parent, "address": address, "idea": idea(k), "job_id": job + 1}],
+        "implementation": [
+            {"id": implementation, "node_id": node, "address": f"{address}/0", "program": hash_}
+            | {"evaluation_id": evaluation, "job_id": job + 2}
+        ],
+        "evaluation": [
+            {"id": evaluation, "implementation_id": implementation, "program": hash_, "job_id": job + 3}
+            | {"time_ms": made.time_ms, "speedup_eager": speedup, "speedup": f'{{"eager": {speedup}, "compile": null}}'}
+        ],
+        "job": [
+            {"id": job + 1, "node_id": parent, "key": f"ideate:{k}"},
+            {"id": job + 2, "node_id": node, "key": f"implement:{k}"},
+            {"id": job + 3, "node_id": node, "implementation_id": implementation, "key": f"evaluate:{address}/0"},
+        ],
+        "decision": [
+            {"id": top["decision"] + 2 * turn - 1, "step": last["decision"][0]["step"] + 2 * turn},
+            {"id": top["decision"] + 2 * turn, "step": last["decision"][1]["step"] + 2 * turn},
+        ],
+    }
+    for table in _OF_A_NODE:
+        for row, change in zip(last[table], changed[table], strict=True):
+            values = {**row, **change}
+            marks = ", ".join("?" * len(values))
+            file.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", list(values.values()))

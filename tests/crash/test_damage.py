@@ -1,0 +1,122 @@
+"""A damaged file: one sentence from every command, no traceback, and nothing made worse."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+
+from groves import finished
+
+from kernelgrove import cli
+from kernelgrove.storage import open_store
+
+
+@pytest.fixture
+def grove(tmp_path: Path) -> Path:
+    return finished(tmp_path / "grove.db")
+
+
+def page_of(path: Path, name: str) -> int:
+    """The first page of a table or index, counted from 1."""
+    raw = sqlite3.connect(path)
+    try:
+        return int(raw.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0])
+    finally:
+        raw.close()
+
+
+def damage(path: Path, name: str) -> None:
+    """Overwrite the first page of *name* with noise."""
+    raw = sqlite3.connect(path)
+    (size,) = raw.execute("PRAGMA page_size").fetchone()
+    raw.close()
+    page = page_of(path, name)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes((7 * n + 3) % 251 for n in range(size)))
+
+
+#: Commands that read the table that was damaged.
+READING = {
+    "node": ["tree", "show n1", "lineage i1", "stats", "tree --json", "best", "ls"],
+    "program": ["show i1", "best", "diff i1 i2"],
+    "evaluation": ["tree", "ls", "best", "stats", "lineage i2"],
+}
+
+
+@pytest.mark.parametrize(("table", "command"), [(t, c) for t, commands in READING.items() for c in commands])
+def test_a_command_says_so_in_one_sentence(
+    table: str, command: str, grove: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(grove, table)
+    assert cli.run([*command.split(), "--db", str(grove)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1
+    assert said.err.startswith(f"error: {grove} is damaged (")
+    assert "save what can be read with `kernelgrove export`" in said.err
+
+
+@pytest.mark.parametrize("table", ["node", "program", "evaluation", "job", "ix_node_parent_id", "idea_fts_data"])
+def test_verify_finds_it(table: str, grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(grove, table)
+    before = grove.read_bytes()
+    assert cli.run(["verify", "--db", str(grove)]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("file: ") and "export" in said.err
+    assert grove.read_bytes() == before
+
+
+def test_what_lies_elsewhere_can_be_read(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(grove, "job")
+    for command in ("ls", "best", "show i1", "lineage i2", "diff i1 i2"):
+        assert cli.run([*command.split(), "--db", str(grove)]) == 0, command
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("part", ["ix_node_parent_id", "idea_fts_data", "code_fts_data"])
+def test_damage_in_what_is_derived_is_healed_by_export_and_import(part: str, grove: Path) -> None:
+    damage(grove, part)
+    lines, healed = grove.with_name("grove.jsonl"), grove.with_name("healed.db")
+    assert cli.run(["export", "--grove", "-o", str(lines), "--db", str(grove)]) == 0
+    assert cli.run(["import", str(lines), "--db", str(healed)]) == 0
+    assert cli.run(["verify", "--db", str(healed)]) == 0
+    with open_store(finished(grove)) as whole, open_store(healed) as store:
+        assert store.tree(1) == whole.tree(1)
+
+
+def test_with_a_table_gone_the_kernels_and_figures_can_be_saved(grove: Path) -> None:
+    damage(grove, "job")
+    assert cli.run(["export", "--format", "csv", "-o", str(grove.with_name("s1.csv")), "--db", str(grove)]) == 0
+    folder = grove.with_name("kernels")
+    assert cli.run(["export", "--format", "kernelbench", "--all", "-o", str(folder), "--db", str(grove)]) == 0
+    assert list(folder.glob("*_kernel.py"))
+
+
+def test_a_damaged_grove_is_not_backed_up_as_if_it_were_sound(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(grove, "program")
+    assert cli.run(["backup", str(grove.with_name("copy.db")), "--db", str(grove)]) == 2
+    assert "is damaged, so there is no backup of it" in capsys.readouterr().err
+    assert sorted(path.name for path in grove.parent.iterdir() if "copy" in path.name) == []
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.8])
+def test_a_file_that_was_cut_off(keep: float, grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = grove.read_bytes()
+    grove.write_bytes(whole[: int(len(whole) * keep) // 4096 * 4096])
+    code = cli.run(["verify", "--db", str(grove)])
+    said = capsys.readouterr()
+    assert code in (1, 2) and "Traceback" not in said.err + said.out
+    assert said.out.startswith("file: ") or "is damaged" in said.err
+
+
+def test_an_intact_copy_beside_it_is_not_touched(grove: Path) -> None:
+    copy = grove.with_name("kept.db")
+    shutil.copyfile(grove, copy)
+    damage(grove, "node")
+    assert cli.run(["verify", "--db", str(copy)]) == 0

@@ -341,9 +341,9 @@ class TreeView:
         return (i for i in self.implementations.values() if i.evaluation is not None)
 
     def best(self, k: int) -> tuple[ImplementationView, ...]:
-        """The *k* fastest implementations that passed, fastest first; ties by address."""
+        """The *k* fastest implementations that passed, fastest first; of equal ones the one nearer the root."""
         passed = [i for i in self.implementations.values() if i.ok and i.time_ms is not None and i.duplicate_of is None]
-        return tuple(sorted(passed, key=lambda i: (i.time_ms, i.address))[:k])
+        return tuple(sorted(passed, key=lambda i: (i.time_ms, len(i.address), i.address))[:k])
 
     def lineage(self, node: int) -> tuple[NodeView, ...]:
         """From the root to *node*, both included."""

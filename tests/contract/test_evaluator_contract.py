@@ -5,7 +5,11 @@ On ``cpu`` everywhere; on ``cuda:0`` with ``-m gpu``. Each candidate is a whole 
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +223,39 @@ def test_a_faulty_reference_is_the_problems_fault(pool, problem, change, says):
 def test_a_device_that_is_not_there():
     with pytest.raises(EnvironmentLacks, match="cuda:99"):
         Pool("cuda:99")
+
+
+def test_a_nursery_that_died_is_replaced(pool, problem):
+    instance = pool.prepare(problem)
+    assert pool._process is not None
+    children = Path(f"/proc/{pool._process.pid}/task/{pool._process.pid}/children").read_text().split()
+    assert children
+    for nursery in children:
+        os.kill(int(nursery), signal.SIGKILL)
+    time.sleep(0.5)
+    found = pool.evaluate(EvaluationRequest(instance, RIGHT, trials=1, timing=False))
+    assert found.outcome is Outcome.OK, found.message
+
+
+def test_nothing_is_left_behind(problem):
+    """No process, and no folder of a nursery or worker, once the pool is closed; and closing takes no time."""
+    before = set(Path(tempfile.gettempdir()).glob("kernelgrove-*"))
+    with Pool("cpu", parallel=1) as own:
+        instance = own.prepare(problem)
+        own.evaluate(EvaluationRequest(instance, RIGHT, trials=1, timing=False))
+        assert own._process is not None
+        judge = own._process.pid
+        made = set(Path(tempfile.gettempdir()).glob("kernelgrove-*")) - before
+        mine = {folder for folder in made if _is_of(folder, judge)}
+        assert mine
+    assert not Path(f"/proc/{judge}").exists()
+    assert not [folder for folder in mine if folder.exists()]
+
+
+def _is_of(folder: Path, judge: int) -> bool:
+    """Whether a nursery of this judge works in *folder*."""
+    children = Path(f"/proc/{judge}/task/{judge}/children").read_text().split()
+    return any(Path(f"/proc/{child}/cwd").resolve() == folder.resolve() for child in children)
 
 
 def test_the_judge_is_started_again_after_it_died(pool, problem):

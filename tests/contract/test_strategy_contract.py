@@ -57,7 +57,8 @@ def luck(*words: object) -> float:
 
 
 class World:
-    """A search in memory. What a job comes to depends on its key and the world's seed, never on when it ends."""
+    """A search in memory. What a job comes to depends on its key (an evaluation's: on its program) and the world's
+    seed, never on when it ends."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -92,7 +93,11 @@ class World:
         self.jobs[len(self.jobs) + 1] = replace(job, id=len(self.jobs) + 1)
 
     def end(self, job: JobView) -> None:
-        if luck(self.seed, "dies", job.key) < 0.07:
+        # Of implementations with the same program the first to arrive is judged for all, so that an evaluation's fate
+        # must be its program's: by its key it would depend on who came first.
+        judged = job.kind is JobKind.EVALUATE and job.implementation
+        fate = self.implementations[judged].program if judged else job.key
+        if luck(self.seed, "dies", fate) < 0.07:
             self.jobs[job.id] = replace(job, state=JobState.DEAD, reason="given up")
             return
         self.jobs[job.id] = replace(job, state=JobState.DONE)

@@ -126,6 +126,34 @@ def long_kernel(x_ptr, n):
     tl.store(x_ptr, total)
 
 
+@triton.jit
+def uneven_kernel(x_ptr, rows, COLUMNS: tl.constexpr):
+    for row in range(tl.program_id(0), rows, tl.num_programs(0)):
+        for _ in range(row % 7):
+            offsets = row * COLUMNS + tl.arange(0, COLUMNS)
+            tl.store(x_ptr + offsets, tl.load(x_ptr + offsets) + 1.0)
+
+
+def case_a_busy_machine_counts_the_same():
+    def forward():
+        x = torch.empty(5000, 1024, device="cuda")
+        uneven_kernel[(600,)](x, 5000, COLUMNS=1024)
+
+    first = count(forward)
+    real, skipped = time.monotonic, [0.0]
+
+    def slow():  # every look at the clock finds another tenth of a second gone
+        skipped[0] += 0.1
+        return real() + skipped[0]
+
+    time.monotonic = slow
+    try:
+        again = count(forward, limit=1e9)
+    finally:
+        time.monotonic = real
+    assert again == first
+
+
 def case_a_program_too_long_says_so():
     def forward():
         long_kernel[(1,)](torch.empty(1 << 28, device="cuda"), 1 << 28)

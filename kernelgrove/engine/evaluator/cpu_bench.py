@@ -24,7 +24,7 @@ from .projection.model import Projection, compulsory_bytes, project
 from .protocol import Reply
 from .structure import flatten, pack
 from .work import Compiled, Work
-from .workers import Nursery, Worker, WorkerFailed, WorkerTimeout
+from .workers import Standby, Worker, WorkerFailed, WorkerTimeout
 
 _COMPILE_LIMIT_S = 60.0
 _COUNT_LIMIT_S = 60.0
@@ -72,8 +72,8 @@ class CpuBench:
             allow_unsafe=allow_unsafe,
         )
         environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self.interpreting = Nursery("interpret", policy, environment)
-        self.compiling = Nursery("compile", policy, environment)
+        self.interpreting = Standby("interpret", policy, environment)
+        self.compiling = Standby("compile", policy, environment)
         self._full: dict[tuple[str, str], FullSize | str] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2 * parallel, thread_name_prefix="dry")

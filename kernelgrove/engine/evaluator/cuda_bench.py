@@ -24,7 +24,7 @@ from .protocol import ProtocolBreak, Reply, finite_floats
 from .references import JudgedReference
 from .structure import pack
 from .timing import Figure, Round, figure, repetitions
-from .workers import Nursery, Worker, WorkerDied, WorkerFailed, WorkerTimeout
+from .workers import Standby, Worker, WorkerDied, WorkerFailed, WorkerTimeout
 
 _BUDGET_MS = 2000.0  # of GPU time for the timed calls of one candidate, all rounds together
 _ROUNDS = 4
@@ -106,7 +106,7 @@ class CudaBench:
         )
         environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         environment["TORCHINDUCTOR_WORKER_START"] = "subprocess"
-        self.nursery = Nursery("cuda", policy, environment)
+        self.nursery = Standby("cuda", policy, environment)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
 
     # ----------------------------------------------------------------------------------------- the bench

@@ -7,6 +7,7 @@ documents in, JSON documents out, several at once. It ends when the socket close
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -95,7 +96,7 @@ def serve(fd: int) -> None:
             trace = traceback.format_exc(limit=-6)
             cause = f"the judge failed on {type(error).__name__}: {error}"
             answer = {"id": number, "error": "EvaluatorError", "cause": cause, "cure": "", "trace": trace}
-        with sending:
+        with sending, contextlib.suppress(OSError):  # a pool that is gone is noticed by the loop below
             send_stream(sock, answer)
 
     def open_device() -> dict[str, Any]:
@@ -105,13 +106,13 @@ def serve(fd: int) -> None:
         )
         return asdict(judge.device())
 
-    reply(0, open_device)
     threads = ThreadPoolExecutor(opening["parallel"] + 1, thread_name_prefix="judge")
     try:
+        reply(0, open_device)
         while judge is not None:
             message = receive_stream(sock)
             threads.submit(reply, message["id"], _work(judge, message))
-    except PeerGone:
+    except (PeerGone, OSError):
         pass
     finally:
         if judge is not None:

@@ -116,7 +116,7 @@ class Worker:
         if self.assignment.mode == "interpret":
             from .interpreter.watching import watch
 
-            with watch() as seen:
+            with watch(leaf for _, leaf in flatten(inputs) if isinstance(leaf, torch.Tensor)) as seen:
                 output = self.program.forward(inputs, request["seed"])
             leaves = flatten(output)
             tensors = [leaf for _, leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -11,8 +12,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,9 @@ class Nursery:
             self._exited.pop(pid, None)
 
     def close(self) -> None:
+        """Hang up, upon which the nursery kills its workers and ends, and remove all that they wrote."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)  # closing alone would not end the listener's recv, nor the nursery
         self._sock.close()
         try:
             self._process.wait(5)
@@ -179,6 +184,31 @@ class Nursery:
             sandbox.kill_tree(self._process.pid)
             self._process.wait(5)
         shutil.rmtree(self._home, ignore_errors=True)
+
+
+class Standby:
+    """A nursery that is replaced by a new one when it has died. Thread-safe."""
+
+    def __init__(self, mode: str, policy: sandbox.Policy, environment: Mapping[str, str]) -> None:
+        self._make: Callable[[], Nursery] = partial(Nursery, mode, policy, environment)
+        self._lock = threading.Lock()
+        self._nursery = self._make()
+
+    def fork(self, device: str, facts: Mapping[str, Any], precision: str) -> Worker:
+        """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
+        with self._lock:
+            if not self._nursery.alive:
+                self._nursery.close()
+                self._nursery = self._make()
+            nursery_now = self._nursery
+        return nursery_now.fork(device, facts, precision)
+
+    def seed_from(self, worker: Worker) -> None:
+        self._nursery.seed_from(worker)
+
+    def close(self) -> None:
+        with self._lock:
+            self._nursery.close()
 
 
 class Worker:

@@ -37,7 +37,9 @@ from .sampling import Program
 from .spans import Spans, intervals
 
 EXTRA_PROGRAMS = 13
-EXTRA_SECONDS = 0.3
+#: Operations that programs beyond the planned ones may take together: some 0.3 s. Not seconds, since counts that
+#: depend on how busy the machine is would project the same program differently each time.
+EXTRA_STEPS = 20_000
 _BASE, _GAP = 1 << 44, 1 << 33
 
 
@@ -45,6 +47,7 @@ _BASE, _GAP = 1 << 44, 1 << 33
 class _Tally:
     """What one program did."""
 
+    steps: int = 0  # operations interpreted, memory included
     requested: int = 0
     flops: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     reads: dict[int, Spans] = field(default_factory=lambda: defaultdict(Spans))
@@ -79,6 +82,7 @@ class StandInMemory(Bounds):
 
     def _touch(self, action: str, pointers: Any, mask: Array | None, size: int, spans: dict[int, Spans]) -> None:
         self.check_time()
+        self.tally.steps += 1
         region, _ = self.find(action, pointers, mask, size)
         addresses: Array = pointers.data
         if mask is not None:
@@ -130,6 +134,7 @@ class CountingBuilder(Builder):
     def did(self, unit: str, amount: float) -> None:
         memory: Any = self.memory
         memory.tally.flops[unit] += amount
+        memory.tally.steps += 1
         self._operations += 1
         if not self._operations & 0xFF:
             memory.check_time()
@@ -179,10 +184,9 @@ class _Counter:
                     raise
                 note = f"counted on {len(tallies)} of {len(planned)} sampled programs within {self.limit:g} s"
                 break
-        end = min(deadline, time.monotonic() + EXTRA_SECONDS)
-        for _, program in zip(range(EXTRA_PROGRAMS), sampling.more(launch.grid, set(tallies)), strict=False):
-            if note or time.monotonic() > end:
-                break
+        longest = max(tally.steps for tally in tallies.values())
+        extra = 0 if note else min(EXTRA_PROGRAMS, EXTRA_STEPS // max(longest, 1))
+        for _, program in zip(range(extra), sampling.more(launch.grid, set(tallies)), strict=False):
             one(program)
         self.record(_work(launch, regions, tallies, note))
 

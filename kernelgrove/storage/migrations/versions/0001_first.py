@@ -251,7 +251,9 @@ FULL_TEXT = (
 VIEWS = (
     """CREATE VIEW leaderboard AS
        SELECT i.search_id, e.basis,
-              ROW_NUMBER() OVER (PARTITION BY i.search_id, e.basis ORDER BY e.time_ms, i.address) AS rank,
+              ROW_NUMBER() OVER (
+                  PARTITION BY i.search_id, e.basis ORDER BY e.time_ms, LENGTH(i.address), i.address
+              ) AS rank,
               p.name AS problem, i.id AS implementation_id, i.address, i.node_id, n.idea, i.model,
               e.id AS evaluation_id, e.device_key, e.target, e.time_ms, e.eager_ms, e.compile_ms,
               e.speedup_eager, e.speedup_compile, e.provenance

@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _questions(path: Path, nodes: int) -> None:
-    print(f"Reading at {nodes:,} nodes ({path.stat().st_size / 1e6:.0f} MB):\n")
+    print(f"### Reading at {nodes:,} nodes ({path.stat().st_size / 1e6:.0f} MB)\n")
     _head("question", "ms")
     for name, seconds in read.questions(path).items():
         _row(name, f"{1e3 * seconds:.2f}")
@@ -70,11 +70,12 @@ def _questions(path: Path, nodes: int) -> None:
 
 
 def _recording(costs: list[record.Cost]) -> None:
-    print("Recording a node, committed and durable (median ms a node):\n")
+    print("### Recording a node, committed and durable (median ms a node)\n")
     _head(
         "nodes",
         "store",
         "95 %",
+        "of it the program's hash",
         "plain sqlite3, same statements",
         "ratio",
         "plain, four rows at once",
@@ -98,7 +99,7 @@ def _optuna(folder: Path, trials: list[int], samples: int, cost: record.Cost) ->
             print("optuna is not installed: skipped")
             return
         version, full, bare = found
-        print(f"Optuna {version} on SQLite at {number:,} trials, median ms a trial:\n")
+        print(f"### Optuna {version} on SQLite at {number:,} trials, median ms a trial\n")
         _head("what", "ms", "over the store's node")
         _row("ask, idea, code and evaluation as user attributes, tell", f"{full:.1f}", f"{full / cost.store:.1f} ×")
         _row("ask and tell with no payload", f"{bare:.1f}", f"{bare / cost.store:.1f} ×")

@@ -12,7 +12,7 @@ import torch
 from kernelgrove.model import Basis, EvaluationRequest, EvaluationResult, Outcome, Stage
 
 from .arena import Arena, Slot, Spec, lay_out
-from .correctness import Expected, Verdict, compare, describe_mismatch
+from .correctness import Verdict, compare, describe_mismatch
 from .locks import Turns
 from .protocol import ProtocolBreak, Reply
 from .references import Case, JudgedReference, Weights, identical
@@ -339,6 +339,3 @@ def _leaves(value: list[Any]) -> list[list[Any]]:
         if not ok or not (leaf[1] is None or all(isinstance(size, int) for size in leaf[1])):
             raise ProtocolBreak("the worker's description of what forward returned is malformed")
     return value
-
-
-__all__ = ["Bench", "Expected", "Figures", "Rejected", "Sitting", "Wrong", "judge"]

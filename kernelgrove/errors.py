@@ -7,6 +7,7 @@
     ├── ProblemError                the problem file or its reference is at fault
     ├── StoreError                  the database cannot be used
     │   ├── NotFound                no such search, node, implementation, evaluation
+    │   │   └── EmptyGrove          a database file in which nothing was ever committed
     │   └── Conflict                another controller moved the search on
     ├── EnvironmentLacks            exit code 3: a device, driver or package is missing
     │   └── SandboxError            a required layer of the worker sandbox is missing (evaluator/sandbox/layers.py)
@@ -43,6 +44,10 @@ class StoreError(KernelGroveError):
 
 class NotFound(StoreError):
     """An id that is not in this database."""
+
+
+class EmptyGrove(NotFound):
+    """A database file in which nothing was ever committed: its first process was killed before it stored a search."""
 
 
 class Conflict(StoreError):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import EmptyGrove, UsageError
 from ..model import Outcome
 from . import options, pages
 
@@ -19,8 +19,12 @@ def ls(db: options.Db = options.DEFAULT_DB, json: options.Json = False) -> None:
     """List the searches of a grove."""
     from ..storage import documents, open_store
 
-    with options.output(json) as out, open_store(db) as store:
-        rows = documents.list_document(store)
+    with options.output(json) as out:
+        try:
+            with open_store(db) as store:
+                rows = documents.list_document(store)
+        except EmptyGrove:  # a `run` that was killed before it had stored its search
+            rows = []
         if json:
             out.emit(rows)
             return

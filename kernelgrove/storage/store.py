@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
 
-from ..errors import NotFound, StoreError
+from ..errors import EmptyGrove, NotFound, StoreError
 from ..model import Action, Device, EvaluationRequest, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
 from ..ports import EvaluatedResult, Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
 from . import migrate, queries, snapshot
@@ -39,16 +39,14 @@ def open_store(url: str | os.PathLike[str], *, create: bool = False) -> SqliteSt
     """Open the database at *url* (a path or ``sqlite:///path``), upgrading an older one.
 
     With *create*, a file that is missing or empty becomes a new database. Raises StoreError when it cannot be used:
-    missing, not ours, newer than this program; NotFound when it is missing and *create* is False.
+    missing, not ours, newer than this program; without *create* also NotFound, or EmptyGrove for an empty one.
     """
     location = locate(url)
     found, version = look(location)
     shown = location.shown
     if found is not Found.OURS and not create:
-        what = "is not there" if found is Found.NOTHING else "is empty"
-        raise NotFound(
-            f"{shown} {what}: no search was stored there.", "Start one with `kernelgrove run`, or give --db."
-        )
+        kind, what = (NotFound, "is not there") if found is Found.NOTHING else (EmptyGrove, "is empty")
+        raise kind(f"{shown} {what}: no search was stored there.", "Start one with `kernelgrove run`, or give --db.")
     if version > migrate.SCHEMA:
         raise StoreError(
             f"{shown} was written by a newer KernelGrove (schema {version}, this one knows {migrate.SCHEMA}):",

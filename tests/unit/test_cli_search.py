@@ -36,6 +36,13 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0)
     return json.loads(capsys.readouterr().out)
 
 
+def test_a_run_killed_before_it_stored_a_search_leaves_a_grove_with_none(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("grove.db").touch()  # what SQLite leaves when its process dies between opening and the first commit
+    assert document(capsys, "ls") == []
+    assert cli.run(["resume"]) == 2
+    assert "grove.db is empty" in capsys.readouterr().err
+
+
 def test_the_documents_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     run = document(capsys, *RUN)
     assert (run["search"], run["status"], run["stopped_by"]) == ("s1", "finished", "strategy")

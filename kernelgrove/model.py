@@ -220,6 +220,7 @@ class EvaluationRequest:
     timeout_s: float = 60.0
     timing: bool = True
     tolerance: float | None = None  # None: the fp64-referenced rule; else KernelBench's allclose(atol=rtol)
+    best_ms: float | None = None  # a screened time that cannot beat this is left at that; None: always timed sealed
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,8 @@ class EvaluationResult:
     basis: Basis = Basis.MEASURED
     time_ms: float | None = None
     time_stats: Mapping[str, float] | None = None  # mean std min max median n
+    time_interval: tuple[float, float] | None = None  # 95 % interval of time_ms; None where it was not timed
+    timing: str | None = None  # "screened" (CUDA events alone) or "sealed" (under the judge's clock); None: not timed
     baselines: Mapping[str, float | None] = field(default_factory=dict)  # eager, compile: ms
     speedup: Mapping[str, float | None] = field(default_factory=dict)
     provenance: str | None = None
@@ -256,6 +259,8 @@ class EvaluationView:
     time_ms: float | None
     baselines: Mapping[str, float | None]
     speedup: Mapping[str, float | None]
+    time_interval: tuple[float, float] | None = None
+    timing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -360,12 +365,15 @@ class TreeView:
 
 @dataclass(frozen=True)
 class Ideate:
-    """Ask for up to *count* ideas under *parent*, building on implementation *base* (None: the reference)."""
+    """Ask for up to *count* ideas under *parent*, building on implementation *base* (None: the reference).
+
+    *others* are further implementations to draw on: crossover."""
 
     parent: int
     base: int | None
     count: int
     round: int
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ class ProposalRequest:
     idea: Idea | None = None  # implement, repair
     variant: int = 0  # implement
     base: Attempt | None = None  # the implementation built on, with its code
+    others: tuple[Attempt, ...] = ()  # ideate: further parents to draw on, with their code (crossover)
     failed: Attempt | None = None  # repair: the failed one, with its code and error text
     lineage: tuple[Idea, ...] = ()
     tried: tuple[Attempt, ...] = ()  # ideas already tried on this problem and what they gave

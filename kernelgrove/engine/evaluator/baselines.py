@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kernelgrove.model import EvaluationRequest
 
@@ -55,6 +56,11 @@ class Over:
     interval: tuple[float, float] | None = None
     note: str = ""
     measured_at: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        if self.value is None:
+            return {"failed": self.note}
+        return {"eager_over_it": self.value, "interval": self.interval, "measured_at": self.measured_at}
 
 
 @dataclass(frozen=True)

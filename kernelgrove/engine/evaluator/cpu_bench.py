@@ -18,6 +18,7 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest, Instance
 from . import sandbox
 from .arena import Arena, CpuArena
 from .dry import Dry
+from .laps import Laps
 from .locks import Turns
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
@@ -86,11 +87,15 @@ class CpuBench:
     def arena(self, size: int) -> Arena:
         return CpuArena.create(size)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
         """Compile for the target and count at full size, both without running the kernel; then project.
 
         Raises WorkerFailed with the compiler's own message where the candidate does not compile for the target.
         """
+        with laps.lap("projecting"):
+            return self._figures(sitting, request)
+
+    def _figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
         full = self._full_size(request)
         if isinstance(full, str):
             return Figures(None, {"eager": None, "compile": None}, note=full)

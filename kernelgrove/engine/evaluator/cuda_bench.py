@@ -23,6 +23,7 @@ from .ahead import Ahead
 from .arena import Arena, CudaArena
 from .baselines import Compiled, Eager, Over, Shelf, Timing
 from .confirming import Confirmed, Empties, Seat, confirm, memory_share
+from .laps import Laps
 from .locks import Turns
 from .physics import physical_floor
 from .protocol import Reply, finite_floats
@@ -123,7 +124,7 @@ class CudaBench:
                     )
         return self.ahead.compile(request)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
         """Screen the candidate, and confirm it under seal beside eager PyTorch if it may beat ``request.best_ms``."""
         reference = sitting.reference
         software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
@@ -133,19 +134,22 @@ class CudaBench:
                 for name in request.baselines
                 if name != "eager"
             }
-            base = eager.result()
-            with self.turns.alone():
+            with laps.lap("waiting for the baseline"):
+                base = eager.result()
+            with laps.lap("waiting"), self.turns.alone(), laps.lap("screening"):
                 screened = self.timing.screen(sitting, request)
             confirmed: Confirmed | None = None
             if request.best_ms is None or screened.time_ms <= _HOPELESS * request.best_ms:
-                with self.turns.alone():
+                with laps.lap("waiting"), self.turns.alone(), laps.lap("confirming"):
                     confirmed = self._confirm(sitting, screened, base, request)
         state = self.state.read()
         figure = confirmed.figure if confirmed is not None else screened
         floor = physical_floor(reference, self.facts, self.l2_bytes)
         if floor is not None and figure.time_ms < floor.ms:
             raise Rejected(f"quarantined: {figure.time_ms:.4g} ms is less than {floor.why}")
-        return _figures(screened, confirmed, base, {name: found.result() for name, found in over.items()}, state)
+        with laps.lap("waiting for the baseline"):
+            ratios = {name: found.result() for name, found in over.items()}
+        return _figures(screened, confirmed, base, ratios, state)
 
     def _confirm(self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest) -> Confirmed:
         with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
@@ -198,38 +202,26 @@ def _figures(
     figure = confirmed.figure if confirmed is not None else screened
     detail: dict[str, Any] = {"timing": figure.detail, "state": state}
     baselines: dict[str, float | None] = {"eager": None, **dict.fromkeys(over)}
-    speedup: dict[str, float | None] = dict(baselines)
-    interval: tuple[float, float] | None = None
     if isinstance(base, str):
-        detail["baselines"] = {"eager": base}
+        detail["baselines"] = {"eager": {"failed": base}}
     else:
-        if confirmed is not None and confirmed.ratio is not None and confirmed.baseline_ms is not None:
+        sealed = confirmed is not None and confirmed.baseline_ms is not None
+        eager_ms = confirmed.baseline_ms if confirmed is not None and sealed else base.screened.time_ms
+        assert eager_ms is not None
+        baselines["eager"] = eager_ms
+        baselines |= {name: eager_ms / found.value if found.value else None for name, found in over.items()}
+        detail["baselines"] = {name: found.to_json() for name, found in over.items()}
+        if confirmed is not None and confirmed.ratio is not None:
             # Where the judge's clock overruled the claims, the ratio of claims goes down with them.
-            honest = confirmed.figure.stats["median"] / figure.time_ms
-            interval = (confirmed.ratio.interval[0] * honest, confirmed.ratio.interval[1] * honest)
-            eager_ms, ratio = confirmed.baseline_ms, confirmed.ratio.value * honest
-        else:
-            eager_ms = base.screened.time_ms
-            ratio = eager_ms / figure.time_ms
-        baselines["eager"], speedup["eager"] = eager_ms, ratio
-        for name, found in over.items():
-            if found.value is not None:
-                baselines[name], speedup[name] = eager_ms / found.value, ratio / found.value
-        detail["baselines"] = {
-            name: {"eager_over_it": found.value, "interval": found.interval, "measured_at": found.measured_at}
-            if found.value is not None
-            else {"failed": found.note}
-            for name, found in over.items()
-        }
-        if interval is not None:
-            detail["speedup_interval"] = {"eager": interval}
-            detail["improved"] = {"eager": interval[0] > 1.0}
+            honest = figure.stats["median"] / figure.time_ms
+            low, high = (bound * honest for bound in confirmed.ratio.interval)
+            detail["speedup_interval"] = {"eager": [low, high]}
+            detail["improved"] = {"eager": low > 1.0}
     return Figures(
         figure.time_ms,
         baselines,
         figure.stats,
         detail,
-        speedup=speedup,
         interval=figure.interval,
         timing="screened" if confirmed is None else "sealed",
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Outcome, Provenance, Stage
 
+from .laps import Laps
 from .lint import lint
 from .protocol import ProtocolBreak
 from .references import JudgedReference
@@ -21,7 +22,8 @@ _BELIEVED = {"compile_error", "runtime_error", "out_of_memory"}  # failures that
 def judge(bench: Bench, reference: Callable[[], JudgedReference], request: EvaluationRequest) -> EvaluationResult:
     """Judge one candidate. A candidate's failure is a result; EvaluatorError and ProblemError are raised."""
     started = time.perf_counter()
-    detail: dict[str, Any] = {}
+    laps = Laps()
+    detail: dict[str, Any] = {"seconds": laps.seconds}
     tally = Tally()
 
     def result(outcome: Outcome, stage: Stage, message: str, **more: Any) -> EvaluationResult:
@@ -39,23 +41,26 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         )
 
     advice: list[str] = []
-    if problem := _syntax(request.code):
-        return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
-    advice += lint(request.code)
-    prepared = bench.compile_ahead(request)
-    judged = reference()
+    # What keeps the interpreter busy here waits while a candidate is timed: it would hold up the judge's clock.
+    with laps.lap("waiting"), bench.turns.shared():
+        if problem := _syntax(request.code):
+            return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
+        advice += lint(request.code)
+        judged = reference()
+    with laps.lap("compiling ahead"):
+        prepared = bench.compile_ahead(request)
     with Sitting(bench, judged, request.code, request.timeout_s, prepared) as sitting:
         try:
-            with bench.turns.shared():
+            with laps.lap("waiting"), bench.turns.shared(), laps.lap("checking"):
                 _check(sitting, request, tally, detail)
-            if weaknesses := judged.weaknesses(request.tolerance):
-                detail["degenerate"] = weaknesses
+                if weaknesses := judged.weaknesses(request.tolerance):
+                    detail["degenerate"] = weaknesses
             if request.require == Provenance.CUSTOM and sitting.provenance != Provenance.CUSTOM:
                 raise Rejected(_not_custom(sitting))
             figures = Figures(None, {})
             if request.timing:
                 sitting.stage, sitting.doing = Stage.TIME, "timing"
-                figures = bench.figures(sitting, request)
+                figures = bench.figures(sitting, request, laps)
         except WorkerFailed as failed:
             outcome = Outcome(failed.outcome) if failed.outcome in _BELIEVED else Outcome.RUNTIME_ERROR
             stage = Stage(failed.stage) if failed.stage in set(Stage) else sitting.stage
@@ -73,10 +78,10 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         except Wrong as wrong:
             message = sitting.on + wrong.verdict.message
             return result(Outcome.WRONG_RESULT, Stage.CHECK, message, max_error=wrong.verdict.error)
-        with bench.turns.shared():
+        with laps.lap("waiting"), bench.turns.shared(), laps.lap("advising"):
             advice += _advise(sitting, request)
     detail.update(figures.detail)
-    speedup = figures.speedup or {
+    speedup = {
         name: (baseline / figures.time_ms if baseline is not None and figures.time_ms else None)
         for name, baseline in figures.baselines.items()
     }
@@ -106,7 +111,8 @@ class Tally:
 
 
 def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: dict[str, Any]) -> None:
-    """All trials, the last of several on weights drawn again (cached or baked-in ones show), then input variants."""
+    """All trials, then input variants. The last of several trials is on weights drawn again (cached or baked-in ones
+    show) and on inputs drawn for this evaluation alone: what one candidate learned is of no use to the next."""
     judged = sitting.reference
     sitting.load(judged.case(0), request.precision)
     assert sitting.worker is not None
@@ -114,7 +120,8 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
     for trial in range(request.trials):
         if trial > 0 and trial == request.trials - 1 and judged.weights(0).state:
             sitting.reload(2 if sitting.by_name else 1)
-        case = sitting.current(trial)
+        last = trial == request.trials - 1
+        case = judged.fresh_case(sitting.draw) if last else sitting.current(trial)
         sitting.call(case, first=trial == 0, observe=trial == min(1, request.trials - 1))
         tally.add(sitting.verdict(case, request.tolerance))
         tally.passed += 1

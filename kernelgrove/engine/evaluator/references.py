@@ -97,13 +97,16 @@ class JudgedReference:
             if key in self._cases:
                 self._cases.move_to_end(key)
                 return self._cases[key]
-            case = self.case_of(
-                self.reference.inputs(self._seeds[key], self.device), draw, self._seeds[key] % (1 << 31)
-            )
+            # A candidate can tell the forward seed (torch.initial_seed()): it must say nothing about the inputs'.
+            case = self.case_of(self.reference.inputs(self._seeds[key], self.device), draw, secrets.randbits(31))
             self._cases[key] = case
             while len(self._cases) > 1 and sum(kept.bytes for kept in self._cases.values()) > self._budget:
                 self._cases.popitem(last=False)
             return case
+
+    def fresh_case(self, draw: int) -> Case:
+        """A case on inputs that are drawn for one evaluation, and not kept."""
+        return self.case_of(self.fresh_inputs(), draw, secrets.randbits(31))
 
     def given_inputs(self, draw: int) -> list[Any]:
         """The inputs of case 0."""

@@ -15,6 +15,7 @@ from kernelgrove.model import Basis, EvaluationRequest, Stage
 
 from .arena import Arena, Slot, Spec, lay_out
 from .correctness import Verdict, compare, describe_mismatch
+from .laps import Laps
 from .locks import Turns
 from .protocol import ProtocolBreak, Reply
 from .references import Case, JudgedReference, Weights
@@ -35,7 +36,6 @@ class Figures:
     stats: dict[str, float] | None = None
     detail: dict[str, Any] = field(default_factory=dict)
     note: str = ""
-    speedup: dict[str, float | None] | None = None  # where it is not baseline ÷ time: from paired timing
     interval: tuple[float, float] | None = None
     timing: str | None = None
 
@@ -54,7 +54,7 @@ class Bench(Protocol):
 
     def arena(self, size: int) -> Arena: ...
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures: ...
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures: ...
 
 
 class Sitting:

@@ -6,7 +6,8 @@ Two kinds of timing, both described in docs/evaluation.md:
 - *sealed*: chunks of calls on inputs that are complete only once the judge's clock runs. A stalled stream keeps the
   host out of the way, and what a worker that computes nothing takes for the same chunk is subtracted.
 
-A worker's events are a claim: the candidate shares its process. The score is ``max(claim, bound - delta)``.
+A worker's events are a claim: the candidate shares its process. It stands where it is no more than *delta* under what
+the judge's clock allows; else the bound is the score, so that a claim out of reach gains nothing.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def figure(rounds: Sequence[Round], around_ms: float) -> Figure:
     slack = max(stats["mean"] - claim, 0.0)
     bound = min(timed.per_call_ms for timed in rounds) - around_ms - slack
     delta = DELTA_SHARE * claim + DELTA_MS
-    score = max(claim, bound - delta)
+    score = claim if claim >= bound - delta else bound
     detail = {**_agreement(claim, bound, delta, score), "around_ms": round(around_ms, 6)}
     return Figure(score, stats, detail, bootstrap([statistics.median(timed.claims) for timed in rounds], score / claim))
 
@@ -107,14 +108,14 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
     bound = statistics.median(chunk.bound_ms for chunk in chunks) - slack
     calls = statistics.median(len(chunk.claims) for chunk in chunks)
     delta = SEALED_SHARE * claim + SEALED_CHUNK_MS / calls + SEALED_CALL_MS
-    score = max(claim, bound - delta)
+    score = claim if claim >= bound - delta else bound
     detail = _agreement(claim, bound, delta, score)
     if serial:
         alone = statistics.median(chunk.bound_ms for chunk in serial)
         serial_delta = SERIAL_SHARE * claim + SERIAL_MS
         detail |= {"serial_ms": round(alone, 6), "serial_delta_ms": round(serial_delta, 6)}
         if alone - serial_delta > score:
-            score, detail["clock"] = alone - serial_delta, "serial"
+            score, detail["clock"] = alone, "serial"
     detail |= {"chunks": len(chunks), "calls_a_chunk": int(calls)}
     return Figure(score, stats, detail, bootstrap([statistics.median(c.claims) for c in chunks], score / claim))
 

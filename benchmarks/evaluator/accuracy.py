@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--spread", type=float, default=60.0, help="over so many seconds")
     options = parser.parse_args()
     print(
-        "| kernel | plain events, ms | sealed, ms | sealed ÷ plain | clock (calls x chunks) | bound | serial | judged in s |"
+        "| kernel | plain, ms | sealed, ms | sealed ÷ plain | clock (calls x chunks) | bound | serial | judged in s |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with Pool("cuda:0", parallel=1) as pool:

@@ -72,8 +72,6 @@ class Worker:
 
             devices.pretend(assignment.facts, assignment.device)
             self.logical, self._adopt = "cuda", devices.adopt
-        else:
-            provenance.watch_extensions()
         candidate.set_precision(assignment.precision)
 
     def answer(self, request: Mapping[str, Any], fds: Sequence[int]) -> tuple[Reply, dict[str, Any]]:
@@ -110,6 +108,8 @@ class Worker:
                 self.arena = CudaArena.open(fds[2], size, torch.device(self.device).index or 0)
             else:
                 self.arena = CpuArena(fds[2], size)
+            if b"cpp_extension" in code:  # importing it initialises CUDA: not before the sandbox
+                provenance.watch_extensions()
             self.program = candidate.Candidate.from_text(code.decode(), self.scratch)
         assert self.program is not None
         weights = [(name, self._view(slot)) for name, slot in request["weights"]]

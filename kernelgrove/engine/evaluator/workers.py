@@ -75,7 +75,7 @@ class Nursery:
         self._sending = threading.Lock()
         with theirs, open(os.path.join(self._home, "log"), "wb") as log:  # noqa: PTH118, PTH123
             self._process = subprocess.Popen(
-                nursery.command(mode, theirs.fileno(), _import_paths()),
+                nursery.command(mode, theirs.fileno(), import_paths()),
                 env=sandbox.clean_environment(self._home, self._environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -326,7 +326,7 @@ class Worker:
             self._user.release()
 
 
-def _import_paths() -> list[str]:
+def import_paths() -> list[str]:
     """The ``sys.path`` of a nursery: this package's root first (taken off again once it is imported), then what holds
     the standard library, torch, triton and numpy. Other folders of the caller's are none of a worker's business, and
     a copy of some library in one of them would shadow the one that a worker may read."""

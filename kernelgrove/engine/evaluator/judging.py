@@ -128,21 +128,19 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
     notes = {expected.note for expected in judged.case(0).expected if expected.note}
     if notes:
         detail["notes"] = sorted(notes)
-    variants = [(variant, case) for variant, case in judged.variants(sitting.draw) if not variant.advice]
-    for variant, case in variants:
+    tried = detail.setdefault("variants", [])
+    for variant, case in judged.variants(sitting.draw):
         sitting.on = f"on {variant.name}: "
         sitting.call(case, first=False)
         tally.add(sitting.verdict(case, request.tolerance))
+        tried.append(variant.name)
     sitting.on = ""
-    detail["variants"] = [variant.name for variant, _ in variants]
 
 
 def _advise(sitting: Sitting, request: EvaluationRequest) -> list[str]:
     """What a kernel that passed still gets wrong, on inputs that its problem does not draw."""
     found = []
-    for variant, case in sitting.reference.variants(sitting.draw):
-        if not variant.advice:
-            continue
+    for variant, case in sitting.reference.variants(sitting.draw, advice=True):
         try:
             sitting.call(case, first=False)
             sitting.verdict(case, request.tolerance)

@@ -152,7 +152,8 @@ class Sealed:
         whole = whole[: whole.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
         count = slot.storage_bytes // dtype.itemsize
         taken = max(0, -(-(count - offset) // step))
-        return torch.as_strided(whole, (calls, taken), (self.layout.stride // dtype.itemsize, step), offset)
+        start = whole.storage_offset() + offset  # as_strided counts from the storage's own beginning
+        return torch.as_strided(whole, (calls, taken), (self.layout.stride // dtype.itemsize, step), start)
 
     def poison(self, calls: int) -> None:
         """Fill all outputs with what no honest call leaves there."""

@@ -20,6 +20,7 @@ from .locks import Turns
 from .protocol import ProtocolBreak, Reply
 from .references import Case, JudgedReference, Weights
 from .tensors import identical
+from .variants import gaps
 from .workers import Prepared, Worker
 
 
@@ -98,8 +99,7 @@ class Sitting:
         """Start a worker, give it the code and construct ModelNew under the case's weights."""
         self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
         self.worker = self.bench.fork(precision, self.prepared)
-        cases = [case, *(changed for _, changed in self.reference.variants(self.draw))]
-        self.arena = self.bench.arena(max(map(self._size, cases)))
+        self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
         self._construct(case.weights)
 
     def reload(self, draw: int) -> None:

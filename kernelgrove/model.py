@@ -116,6 +116,7 @@ class Precision(StrEnum):
 class Backend(StrEnum):
     TRITON = "triton"
     CUDA = "cuda"
+    TORCH = "torch"
 
 
 class Provenance(StrEnum):
@@ -220,6 +221,8 @@ class EvaluationRequest:
     timeout_s: float = 60.0
     timing: bool = True
     tolerance: float | None = None  # None: the fp64-referenced rule; else KernelBench's allclose(atol=rtol)
+    require: str | None = None  # a provenance that is demanded ("custom"); else the candidate is rejected
+    baselines: tuple[str, ...] = ("eager", "compile")  # and "max-autotune": what it is timed against
     best_ms: float | None = None  # a screened time that cannot beat this is left at that; None: always timed sealed
 
 

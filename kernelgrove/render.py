@@ -111,6 +111,8 @@ def benchmark_block(
         lines += ["", f"Performance Comparison ({result.basis} for {device}):", *_figures(result)]
     elif ok:
         lines += ["", "Performance Comparison: not timed"]
+    if weaknesses := result.detail.get("degenerate"):
+        lines += ["", "The problem says little about a kernel:", *(f"  - {line}" for line in weaknesses)]
     if result.advice:
         lines += ["", "Advice:", *(f"  - {line}" for line in result.advice)]
     if verbose:
@@ -129,7 +131,10 @@ def _figures(result: EvaluationResult) -> list[str]:
     lines = []
     if eager is not None:
         lines.append(f"  Reference PyTorch: {milliseconds(eager)} ({how}, eager)")
-    lines.append(f"  Custom kernel:     {milliseconds(result.time_ms)} ({how})")
+    shown = f"{how}, {result.timing}" if result.timing else how
+    if result.time_interval is not None:
+        shown += f"; 95 % within {milliseconds(result.time_interval[0])} to {milliseconds(result.time_interval[1])}"
+    lines.append(f"  Custom kernel:     {milliseconds(result.time_ms)} ({shown})")
     if result.speedup.get("eager") is not None:
         lines.append(f"  Speedup:           {times(result.speedup['eager'])} over eager")
     if compiled is not None:
@@ -174,6 +179,8 @@ def evaluation_document(result: EvaluationResult, problem: str, candidate: str) 
         "max_error": result.max_error,
         "basis": str(result.basis),
         "time_ms": result.time_ms if ok else None,
+        "time_interval": list(result.time_interval) if ok and result.time_interval else None,
+        "timing": result.timing if ok else None,
         "time_stats": dict(result.time_stats) if ok and result.time_stats else None,
         "baselines": dict(result.baselines),
         "speedup": dict(result.speedup) if ok else {},

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from kernelgrove.errors import ProblemError
-from kernelgrove.problems.audit import audit, weaknesses
+from kernelgrove.problems.audit import weaknesses
 from kernelgrove.problems.outputs import flatten
 from kernelgrove.problems.reference import Reference, validate
 
@@ -183,18 +184,20 @@ def test_flatten_walks_any_tuple_or_mapping() -> None:
     assert flatten([]) == []
 
 
-def test_a_degenerate_problem_is_told() -> None:
-    zero = audit(Reference(GOOD.replace("* self.scale", "* 1e-6"), "f"))
-    assert any("zeros" in line for line in zero) and all(line.startswith("degenerate: ") for line in zero)
-    same = audit(Reference(GOOD.replace("self.linear(x) * self.scale", "x * 0 + torch.arange(12.0)"), "f"))
-    assert [line for line in same if "another seed" in line] == same != []
-    assert audit(Reference(GOOD, "f")) == []
+def allclose_to(expected: list[torch.Tensor], tolerance: float) -> Callable[[list[torch.Tensor]], bool]:
+    def passes(answers: list[torch.Tensor]) -> bool:
+        pairs = zip(answers, expected, strict=True)
+        return all(torch.allclose(a.double(), e.double(), rtol=tolerance, atol=tolerance) for a, e in pairs)
+
+    return passes
 
 
-def test_weaknesses_respect_the_tolerance_and_integers() -> None:
+def test_weaknesses_respect_the_rule_and_integers() -> None:
     nearly = [torch.full((4,), 0.05)]
-    assert weaknesses(nearly, [torch.full((4,), 9.0)], 0.1)
-    assert not any("zeros" in line for line in weaknesses(nearly, nearly, 1e-3))
+    assert weaknesses(nearly, [torch.full((4,), 9.0)], allclose_to(nearly, 0.1))
+    assert not any("zeros" in line for line in weaknesses(nearly, nearly, allclose_to(nearly, 1e-3)))
     counts = [torch.tensor([1, 2, 3])]
-    assert weaknesses(counts, [torch.tensor([1, 2, 4])]) == []
-    assert weaknesses(counts, [torch.tensor([1, 2])]) == []
+    assert weaknesses(counts, [torch.tensor([1, 2, 4])], allclose_to(counts, 0.0)) == []
+    assert weaknesses(counts, [torch.tensor([1, 2])], allclose_to(counts, 0.0)) == []
+    tail = [torch.cat([torch.ones(15), torch.zeros(1)])]
+    assert any("tail" in line for line in weaknesses(tail, [torch.ones(16)], allclose_to(tail, 1e-3)))

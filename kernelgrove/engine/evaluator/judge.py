@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from kernelgrove.errors import KernelGroveError
@@ -26,7 +27,15 @@ from .protocol import PeerGone, receive_stream, send_stream
 
 
 class Judge:
-    def __init__(self, device: str, target: str, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool) -> None:
+    def __init__(
+        self,
+        device: str,
+        target: str,
+        facts: Mapping[str, Any],
+        parallel: int,
+        allow_unsafe: bool,
+        cache: str | None = None,
+    ) -> None:
         from .references import References
 
         self.target = target
@@ -41,7 +50,7 @@ class Judge:
 
             from .cuda_bench import CudaBench
 
-            self.bench = CudaBench(device, facts, parallel, allow_unsafe)
+            self.bench = CudaBench(device, facts, parallel, allow_unsafe, Path(cache) if cache else None)
             budget = torch.cuda.get_device_properties(device).total_memory // 8
         self.references = References(device, budget)
 
@@ -101,9 +110,7 @@ def serve(fd: int) -> None:
 
     def open_device() -> dict[str, Any]:
         nonlocal judge
-        judge = Judge(
-            opening["device"], opening["target"], opening["facts"], opening["parallel"], opening["allow_unsafe"]
-        )
+        judge = Judge(**opening)
         return asdict(judge.device())
 
     threads = ThreadPoolExecutor(opening["parallel"] + 1, thread_name_prefix="judge")

@@ -21,7 +21,7 @@ from enum import IntEnum
 from typing import Any
 
 #: Bumped whenever figures of two versions may not be compared; stored with every evaluation.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 _MAGIC = b"KGw1"
 _HEADER = struct.Struct("<4sHI")  # magic, kind, sequence number
@@ -42,6 +42,10 @@ class Reply(IntEnum):
     FAILED = 7
     ARMED = 8
     DELIVERED = 9
+    SEALED = 10
+    QUEUED = 11
+    FINISHED = 12
+    CLAIMED = 13
 
 
 class ProtocolBreak(Exception):

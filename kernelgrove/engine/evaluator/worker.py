@@ -1,13 +1,14 @@
 """The untrusted process that runs one candidate. Forked from a nursery, sandboxed, killed afterwards.
 
 Imports only the standard library, torch, triton and its siblings, so that a bare GPU image can run it. It answers
-one request at a time (``load``, ``call``, ``arm``, ``go``, ``deliver`` on a device; ``count``, ``compile`` without)
-and decides nothing: what it says is a claim.
+one request at a time (``load``, ``call``; ``arm``, ``go``, ``deliver`` to screen; ``seal``, ``queue``, ``finish``,
+``claims`` under seal; ``count``, ``compile`` without a device) and decides nothing: what it says is a claim.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import socket
 import tempfile
@@ -18,8 +19,9 @@ from typing import Any
 
 import torch
 
-from . import candidate, sandbox
+from . import candidate, handover, provenance, sandbox
 from .arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
+from .chunks import Chunks
 from .protocol import PeerGone, Reply, receive_with_fds, send_reply, shorten
 from .structure import flatten, unpack
 
@@ -61,6 +63,7 @@ class Worker:
         self._flush: torch.Tensor | None = None
         self._armed: tuple[Callable[[], Any], torch.Tensor, list[tuple[Any, Any]]] | None = None
         self._output: Any = None
+        self.chunks: Chunks | None = None
         #: Where the candidate believes to be. A stand-in maps it to the real device.
         self.logical = assignment.device
         self._adopt: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
@@ -78,6 +81,10 @@ class Worker:
             "arm": (Reply.ARMED, self.arm),
             "go": (Reply.TIMED, self.go),
             "deliver": (Reply.DELIVERED, self.deliver),
+            "seal": (Reply.SEALED, self.seal),
+            "queue": (Reply.QUEUED, self.queue),
+            "finish": (Reply.FINISHED, self.finish),
+            "claims": (Reply.CLAIMED, self.claims),
             "count": (Reply.COUNTED, self.count),
             "compile": (Reply.COMPILED, self.compile),
         }
@@ -101,6 +108,8 @@ class Worker:
                 self.arena = CudaArena.open(fds[2], size, torch.device(self.device).index or 0)
             else:
                 self.arena = CpuArena(fds[2], size)
+            if b"cpp_extension" in code:  # importing it initialises CUDA: not before the sandbox
+                provenance.watch_extensions()
             self.program = candidate.Candidate.from_text(code.decode(), self.scratch)
         assert self.program is not None
         weights = [(name, self._view(slot)) for name, slot in request["weights"]]
@@ -125,10 +134,10 @@ class Worker:
             leaves = flatten(self.program.forward(inputs, request["seed"]))
             observed = {"unwritten": [], "provenance": ""}
         else:
-            with candidate.Observer() as observer:
+            with provenance.Observer() as observer:
                 output = self.program.forward(inputs, request["seed"])
             leaves = flatten(output)
-            observed = {"unwritten": [], "provenance": observer.provenance()}
+            observed = {"unwritten": [], **observer.to_json()}
         self._synchronise()
         return {**self._deliver(leaves, request["outputs"]), **observed}
 
@@ -141,7 +150,8 @@ class Worker:
         events = [
             (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(request["n"])
         ]
-        self._armed = (self.program.timed(inputs), self._flush, events)
+        bare = self.program.bare()
+        self._armed = (lambda: bare(inputs), self._flush, events)
         self._output = None
         gc.collect()
         torch.cuda.synchronize()
@@ -175,30 +185,41 @@ class Worker:
 
     def _deliver(self, leaves: list[tuple[str, Any]], wanted: Sequence[Any]) -> dict[str, Any]:
         """Say what came out; copy it into the judge's slots if paths, shapes and dtypes are as *wanted*."""
-        assert self.arena is not None
-        described, fits = [], len(leaves) == len(wanted)
-        for path, leaf in leaves[:64]:
-            if isinstance(leaf, torch.Tensor):
-                described.append([path, list(leaf.shape), str(leaf.dtype).removeprefix("torch."), None])
-            elif isinstance(leaf, bool | int | float) or leaf is None:
-                described.append([path, None, type(leaf).__name__, repr(leaf)])
-            else:
-                described.append([path, None, type(leaf).__name__, None])
-        if fits:
-            for (path, leaf), (wanted_path, slot) in zip(leaves, wanted, strict=True):
-                if slot is None:
-                    fits = fits and path == wanted_path and not isinstance(leaf, torch.Tensor)
-                    continue
-                _offset, _bytes, shape, _strides, dtype = slot
-                fits = fits and path == wanted_path and isinstance(leaf, torch.Tensor)
-                fits = fits and list(leaf.shape) == shape and leaf.dtype == torch_dtype(dtype)
-        if fits:
-            with torch.no_grad():
-                for (_path, leaf), (_wanted, slot) in zip(leaves, wanted, strict=True):
-                    if slot is not None:
-                        self._view(slot).copy_(leaf.detach())
+        fitting = handover.fits(leaves, wanted)
+        if fitting:
+            handover.copy(leaves, [self._view(slot) if slot is not None else None for _, slot in wanted])
             self._synchronise()
-        return {"leaves": described, "count": len(leaves), "copied": fits}
+        return handover.report(leaves, fitting)
+
+    # ------------------------------------------------------------------------------------------ sealed timing
+
+    def seal(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """Map the arena of the chunks to come, in the place of an earlier one."""
+        if self.chunks is not None:
+            self.chunks.arena.close()
+        arena = CudaArena.open(fds[0], request["arena_bytes"], torch.device(self.device).index or 0)
+        self.chunks = Chunks(arena)
+        return {}
+
+    def queue(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """Queue a chunk of calls (``chunks.Chunks.queue``). The host time that took is for the judge's patience."""
+        assert self.chunks is not None
+        plan, packed = json.loads(_read(fds[0])), _read(fds[1])
+        forward = None
+        if not plan["empty"]:
+            assert self.program is not None
+            forward = self.program.restored if plan["restore"] else self.program.bare()
+        self.chunks.queue(plan, packed, forward)
+        return {}
+
+    def finish(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        assert self.chunks is not None
+        self.chunks.finish()
+        return {}
+
+    def claims(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        assert self.chunks is not None
+        return self.chunks.claims()
 
     # ---------------------------------------------------------------------------------- without a device
 

@@ -5,7 +5,7 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 ``docs/design``, the evaluator.
 """
 
-from .environment import clean_environment
+from .environment import SEARCH_PATH, clean_environment
 from .identity import PrivateUser, claim_user
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
 from .paths import default_read_paths
@@ -22,6 +22,7 @@ from .processes import (
 
 __all__ = [
     "REQUIRED",
+    "SEARCH_PATH",
     "Layer",
     "Policy",
     "PrivateUser",

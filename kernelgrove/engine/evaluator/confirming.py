@@ -1,0 +1,154 @@
+"""Confirmation: a candidate's sealed chunks and its baseline's in turn, until the ratio between them is known.
+
+Both sit in workers of their own; the GPU is theirs alone meanwhile. What the clock finds is one figure with its
+interval, and baseline ÷ candidate from neighbouring chunks, which drift of clocks and temperature hardly touches.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import torch
+
+from .arena import CudaError
+from .references import Case
+from .sealing import Layout, Sealed, Stuck, empty_chunk, sealed_chunk
+from .sitting import Sitting
+from .timing import Chunk, Figure, Ratio, calls_a_chunk, ratio, sealed
+from .workers import Worker
+
+#: Work in one chunk, ms, as far as memory and queue allow; chunks go on until so much was timed in all.
+AIM_MS = 30.0
+#: Chunks of each side: at least, at most.
+_LEAST, _MOST = 4, 10
+#: Half the width of the ratio's 95 % interval at which timing ends early.
+_NARROW = 0.01
+_SERIAL = 12
+_CHECKED = 2  # calls of each chunk that are compared with the reference
+_MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
+_QUEUE = 500  # launches that a stalled stream takes without blocking the host (it blocked between 400 and 1600)
+
+
+@dataclass
+class Empties:
+    """What a worker that computes nothing takes for a chunk, by its layout and number of calls. Thread-safe."""
+
+    fork: Callable[[], Worker]
+    device: int
+    _worker: Worker | None = None
+    _known: dict[tuple[str, int, bool], float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, case: Case, calls: int, stall: bool, timeout_s: float) -> float:
+        """In ms: the median of three after one that warms up."""
+        layout = Layout.of(case)
+        key = (repr((layout.inputs, layout.outputs)), calls, stall)
+        with self._lock:
+            if key not in self._known:
+                if self._worker is None:
+                    self._worker = self.fork()
+                try:
+                    with Sealed(self._worker, case, calls, self.device, timeout_s) as arena:
+                        walls = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
+                except BaseException:
+                    self.close()
+                    raise
+                self._known[key] = statistics.median(walls[1:])
+            return self._known[key]
+
+    def close(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+
+class Seat:
+    """A sitting with an arena for sealed chunks of ``calls`` calls each. Close it after use."""
+
+    def __init__(self, sitting: Sitting, empties: Empties, estimate_ms: float, memory: int, timeout_s: float) -> None:
+        assert sitting.worker is not None
+        self.sitting = sitting
+        self.case = sitting.current(0)
+        self.timeout_s = timeout_s
+        self._empties = empties
+        room = min(_MEMORY, memory)
+        queue = max(1, _QUEUE // (sitting.launches + 2 + len(self.case.expected)))
+        self.calls = calls_a_chunk(estimate_ms, AIM_MS, Layout.of(self.case).stride, room, queue)
+        self.stall = True
+        while True:
+            try:
+                for calls in {self.calls, 1}:  # calibrated before this seat's own memory is taken
+                    empties.get(self.case, calls, True, timeout_s)
+                self._sealed = Sealed(sitting.worker, self.case, self.calls, empties.device, timeout_s)
+                return
+            except (CudaError, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+                if self.calls == 1:
+                    raise
+                self.calls //= 2
+
+    def __enter__(self) -> Seat:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._sealed.__exit__(None, None, None)
+
+    def chunk(self, allclose: float | None, checked: int = _CHECKED, calls: int | None = None) -> Chunk:
+        """One chunk, of fewer calls where they cannot all be queued, without a stalled stream where not even one can:
+        such a forward waits for the GPU, and is timed with its host."""
+        while True:
+            wanted = calls or self.calls
+            try:
+                empty = self._empties.get(self.case, wanted, self.stall, self.timeout_s)
+                return sealed_chunk(self._sealed, self.sitting, wanted, self.stall, checked, allclose, empty)
+            except Stuck:
+                if wanted == 1:
+                    self.stall = False
+                elif calls is None:
+                    self.calls = max(1, self.calls // 4)
+
+
+def memory_share(parts: int) -> int:
+    """Free bytes of the current device, divided among *parts*."""
+    free: int = torch.cuda.mem_get_info()[0]
+    return free // parts
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A sealed figure; baseline ÷ candidate and the baseline's median in ms, None where there was no baseline."""
+
+    figure: Figure
+    ratio: Ratio | None
+    baseline_ms: float | None
+
+
+def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> Confirmed:
+    """Time the candidate under seal, chunk by chunk in turn with the baseline.
+
+    Raises what ``sealed_chunk`` raises for the candidate.
+    """
+    pairs: list[tuple[Chunk, Chunk]] = []
+    own: list[Chunk] = []
+    for _ in range(_MOST):
+        before = baseline.chunk(None, checked=0) if baseline is not None else None
+        own.append(candidate.chunk(allclose))
+        if before is not None:
+            pairs.append((before, own[-1]))
+        width = ratio(pairs).half_width if pairs else ratio([(chunk, own[0]) for chunk in own]).half_width
+        if len(own) >= _LEAST and sum(sum(chunk.claims) for chunk in own) >= AIM_MS and width < _NARROW:
+            break
+    serial: list[Chunk] = []
+    if candidate.stall:  # else its chunks already take one call after the other through the host
+        serial = [candidate.chunk(allclose, checked=int(number % 4 == 0), calls=1) for number in range(_SERIAL)]
+    median = statistics.median([claim for chunk, _ in pairs for claim in chunk.claims]) if pairs else None
+    return Confirmed(sealed(own, serial), ratio(pairs) if pairs else None, median)

@@ -1,0 +1,276 @@
+"""One worker with its memory, held against a reference: constructing, calling, and comparing what came out.
+
+Runs in the judge. What differs between devices is the ``Bench``'s.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from kernelgrove.model import Basis, EvaluationRequest, Stage
+
+from .arena import Arena, Slot, Spec, lay_out
+from .correctness import Verdict, compare, describe_mismatch
+from .laps import Laps
+from .locks import Turns
+from .protocol import ProtocolBreak, Reply
+from .references import Case, JudgedReference, Weights
+from .tensors import identical
+from .variants import gaps
+from .workers import Prepared, Worker
+
+
+class Rejected(Exception):
+    """The candidate broke a rule."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a bench found about speed. Without ``time_ms``, ``note`` says why there is none."""
+
+    time_ms: float | None
+    baselines: dict[str, float | None]
+    stats: dict[str, float] | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    interval: tuple[float, float] | None = None
+    timing: str | None = None
+
+
+class Bench(Protocol):
+    """What differs between a GPU and the CPU: memory, workers, and how a time is found."""
+
+    device: str
+    basis: Basis
+    turns: Turns
+
+    def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
+        """Compile what can be compiled before the device is asked for. The caller removes its folder."""
+
+    def fork(self, precision: str, prepared: Prepared | None = None) -> Worker: ...
+
+    def arena(self, size: int) -> Arena: ...
+
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures: ...
+
+
+class Sitting:
+    """One worker with its arena and the reference it is held against."""
+
+    def __init__(
+        self, bench: Bench, reference: JudgedReference, code: str, timeout_s: float, prepared: Prepared | None = None
+    ) -> None:
+        self.bench = bench
+        self.prepared = prepared
+        self.reference = reference
+        self.code = code
+        self.timeout_s = timeout_s
+        self.worker: Worker | None = None
+        self.arena: Arena | None = None
+        self.doing = "starting"
+        self.stage = Stage.LOAD
+        self.provenance: str | None = None
+        self.operators: list[str] = []  # what ATen computed in an observed call
+        self.launches = 1  # that one call makes, as far as was seen
+        self.by_name = False  # whether ModelNew took the weights by name
+        self.draw = 0  # of the weights that ModelNew was last constructed with
+        self.on = ""  # the variant of the inputs that a message is about
+
+    def __enter__(self) -> Sitting:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker, give its memory back."""
+        if self.worker is not None:
+            self.worker.close()
+        if self.arena is not None:
+            self.arena.close()
+        if self.prepared is not None:
+            shutil.rmtree(self.prepared.folder, ignore_errors=True)
+
+    def load(self, case: Case, precision: str) -> None:
+        """Start a worker, give it the code and construct ModelNew under the case's weights."""
+        self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
+        self.worker = self.bench.fork(precision, self.prepared)
+        self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
+        self._construct(case.weights)
+
+    def reload(self, draw: int) -> None:
+        """Construct ModelNew again under other weights."""
+        self.stage, self.doing = Stage.LOAD, "constructing ModelNew again with other weights"
+        self.draw = draw
+        self._construct(self.reference.weights(draw))
+
+    def _construct(self, weights: Weights) -> None:
+        assert self.worker is not None and self.arena is not None
+        slots, free = lay_out([Spec.of(value) for _, value in weights.state])
+        init_slots, _ = lay_out([Spec.of(tensor) for tensor in self.reference.init_tensors], free)
+        for slot, (_, value) in zip(slots, weights.state, strict=True):
+            self.arena.view(slot).copy_(value)
+        for slot, tensor in zip(init_slots, self.reference.init_tensors, strict=True):
+            self.arena.view(slot).copy_(tensor)
+        self._synchronise()
+        fields = {
+            "weights": [[name, slot.to_json()] for slot, (name, _) in zip(slots, weights.state, strict=True)],
+            "init": [slot.to_json() for slot in init_slots],
+            "seed": weights.seed,
+            "mode": self.reference.instance.mode,
+            "arena_bytes": self.arena.size,
+        }
+        blobs: list[bytes | int] = [self.code.encode(), self.reference.init_packed, self.arena.fd]
+        reply = self.worker.ask("load", Reply.LOADED, self.timeout_s, fields, blobs)
+        self.by_name = reply.get("weights") == "by name"
+
+    def current(self, number: int) -> Case:
+        """Case *number* under the weights that the worker has now."""
+        return self.reference.case(number, self.draw)
+
+    def call(self, case: Case, first: bool, observe: bool = False) -> None:
+        """One forward on *case*; raises unless the outputs are there. ``verdict`` then compares them.
+
+        *observe* tells what it launched. Not in a first call: ``torch.compile`` compiles nothing that is observed.
+        """
+        self.stage, self.doing = Stage.RUN, "the first call of forward" if first else "forward"
+        assert self.worker is not None
+        inputs, outputs = self.place(case)
+        fields = {
+            "seed": case.forward_seed,
+            "inputs": _json(inputs),
+            "outputs": self.wanted(case, outputs),
+            "observe": observe,
+        }
+        reply = self.worker.ask("call", Reply.CALLED, self.timeout_s, fields, [case.packed])
+        if reply.get("provenance") in ("custom", "mixed", "library"):
+            self.provenance = reply["provenance"]
+            seen = reply.get("operators")
+            self.operators = [str(name)[:60] for name in seen[:12]] if isinstance(seen, list) else []
+            launches = reply.get("launches")
+            self.launches = max(1, launches) if isinstance(launches, int) else 1
+        self.stage = Stage.CHECK
+        self.delivered(reply, case)
+        unwritten = reply.get("unwritten")
+        if isinstance(unwritten, list) and unwritten:
+            path = case.expected[min(int(unwritten[0]), len(case.expected) - 1)].path
+            raise Rejected(
+                f"output{path} was written by no Triton kernel and no ATen operator: NumPy or Python code is no kernel"
+            )
+
+    def place(self, case: Case) -> tuple[list[Slot], list[Slot | None]]:
+        """Put the case's inputs into the arena and poison the output slots; returns both."""
+        assert self.arena is not None
+        start = self._weight_bytes(case)
+        inputs, free = lay_out([Spec.of(master) for master in case.masters], start)
+        outputs: list[Slot | None] = []
+        for expected in case.expected:
+            if expected.spec is None:
+                outputs.append(None)
+                continue
+            (slot,), free = lay_out([expected.spec], free)
+            outputs.append(slot)
+        for slot, master in zip(inputs, case.masters, strict=True):
+            self.arena.view(slot).copy_(master)
+        for poisoned in outputs:
+            if poisoned is not None:
+                view = self.arena.view(poisoned)
+                view.fill_(
+                    float("nan") if view.dtype.is_floating_point or view.dtype.is_complex else POISON.get(view.dtype, 1)
+                )
+        self._synchronise()
+        return inputs, outputs
+
+    def wanted(self, case: Case, outputs: list[Slot | None]) -> list[Any]:
+        """The outputs' paths and slots as a worker is told of them."""
+        pairs = zip(case.expected, outputs, strict=True)
+        return [[expected.path, slot.to_json() if slot is not None else None] for expected, slot in pairs]
+
+    def delivered(self, reply: dict[str, Any], case: Case) -> None:
+        """Raise Wrong unless the worker says that it copied outputs of the right form."""
+        if reply.get("copied") is not True:
+            leaves, count = reply.get("leaves"), reply.get("count")
+            if not isinstance(leaves, list) or not isinstance(count, int):
+                raise ProtocolBreak("the worker does not say what forward returned")
+            raise Wrong(Verdict(None, describe_mismatch(_leaves(leaves), count, case.expected)))
+
+    def verdict(self, case: Case, allclose: float | None) -> float | None:
+        """The largest error over all outputs of the last call. Raises Rejected or Wrong."""
+        assert self.arena is not None
+        self.stage, self.doing = Stage.CHECK, "checking"
+        inputs, outputs = self._slots(case)
+        for number, (slot, master) in enumerate(zip(inputs, case.masters, strict=True)):
+            view = self.arena.view(slot)
+            if number not in case.mutable and not identical(view, master):
+                raise Rejected(f"forward changed input {number}, which the reference leaves alone; work on a copy")
+        worst: float | None = None
+        for expected, output in zip(case.expected, outputs, strict=True):
+            if output is None:
+                continue
+            found = compare(self.arena.view(output).clone(), expected, allclose)
+            if found.message:
+                raise Wrong(found)
+            if found.error is not None:
+                worst = max(worst or 0.0, found.error)
+        return worst
+
+    def _slots(self, case: Case) -> tuple[list[Slot], list[Slot | None]]:
+        inputs, free = lay_out([Spec.of(master) for master in case.masters], self._weight_bytes(case))
+        outputs: list[Slot | None] = []
+        for expected in case.expected:
+            if expected.spec is None:
+                outputs.append(None)
+            else:
+                (slot,), free = lay_out([expected.spec], free)
+                outputs.append(slot)
+        return inputs, outputs
+
+    def _weight_bytes(self, case: Case) -> int:
+        specs = [Spec.of(value) for _, value in case.weights.state]
+        specs += [Spec.of(tensor) for tensor in self.reference.init_tensors]
+        return lay_out(specs)[1]
+
+    def _size(self, case: Case) -> int:
+        specs = [Spec.of(master) for master in case.masters]
+        specs += [expected.spec for expected in case.expected if expected.spec is not None]
+        # Other seeds may draw other shapes; those that do not fit are refused with a clear message by the view.
+        return lay_out(specs, self._weight_bytes(case))[1] + 512
+
+    def _synchronise(self) -> None:
+        if self.bench.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+
+class Wrong(Exception):
+    """An output is not what it should be."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+POISON = {
+    torch.bool: True,
+    torch.uint8: 0xA5,
+    torch.int8: -91,
+    torch.int16: -23131,
+    torch.int32: -1515870811,
+    torch.int64: -6510615555426900571,
+}
+
+
+def _json(slots: list[Slot]) -> list[Any]:
+    return [slot.to_json() for slot in slots]
+
+
+def _leaves(value: list[Any]) -> list[list[Any]]:
+    """A worker's description of its outputs, checked for form."""
+    for leaf in value:
+        ok = isinstance(leaf, list) and len(leaf) == 4 and isinstance(leaf[0], str) and isinstance(leaf[2], str)
+        if not ok or not (leaf[1] is None or all(isinstance(size, int) for size in leaf[1])):
+            raise ProtocolBreak("the worker's description of what forward returned is malformed")
+    return value

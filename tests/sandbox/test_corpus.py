@@ -61,6 +61,7 @@ class Sitting:
             samples=SAMPLES,
             timeout_s=entry.timeout_s,
             timing=entry.timed,
+            baselines=("eager",),
         )
         try:
             times = int(entry.fields.get("repeat", "1"))
@@ -122,20 +123,44 @@ def test_honest(sitting: Sitting, entry: Entry, request: pytest.FixtureRequest) 
         assert found.time_ms is not None and found.time_ms > 0, found.message
 
 
-@pytest.mark.parametrize("entry", [pytest.param(e, id=e.name) for e in EXPLOITS if "alone" in e.fields])
-@pytest.mark.parametrize("device", DEVICES)
-def test_exploit_alone(device: str, entry: Entry) -> None:
-    """One that may bring down its judge, or takes what others need: in a pool of its own, an honest kernel after it."""
-    if not entry.runs_on(device):
+ALONE = [pytest.param(entry, id=entry.name) for entry in EXPLOITS if "alone" in entry.fields]
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def lone(request: pytest.FixtureRequest) -> Iterator[Sitting]:
+    """A pool for what may not be judged beside others, one at a time. It starts with the first question."""
+    with Pool(request.param, parallel=1) as pool:
+        yield Sitting(request.param, pool)
+
+
+@pytest.mark.parametrize("entry", ALONE)
+def test_exploit_alone(lone: Sitting, entry: Entry) -> None:
+    """One that may bring down its judge, take what others need or make others slow: an honest kernel before it and
+    after it, whose time and speedup are the same."""
+    if not entry.runs_on(lone.device):
         pytest.skip(f"runs on {entry.fields['runs']} alone")
     if "open" in entry.fields:
-        pytest.xfail(f"open: {entry.fields['open']}; not run, since it {entry.fields['alone']}")
-    after = next(other for other in HONEST if other.path.stem == "split_sum_atomic")
-    with Pool(device, parallel=1) as pool:
-        own = Sitting(device, pool)
-        own.judge_all([entry, after])
-        check_exploit(own, entry, own.judged[entry.name])
-        assert own.judged[after.name].last.outcome is Outcome.OK
+        pytest.xfail(f"open: {entry.fields['open']}; not run: {entry.fields['alone']}")
+    name = entry.fields.get("twin", "split_sum_atomic")
+    twin = next(other for other in HONEST if other.path.stem == name)
+    lone.judge_all([twin])
+    before = lone.judged[twin.name].last
+    judged = lone.judge(prepared(lone, entry))
+    after = lone.judge(twin).last
+    check_exploit(lone, entry, judged)
+    assert before.outcome is after.outcome is Outcome.OK, after.message
+    if before.time_ms is not None:
+        assert after.time_ms == pytest.approx(before.time_ms, rel=0.10, abs=SLACK_MS)
+        for baseline, speedup in before.speedup.items():
+            if speedup is not None:
+                assert after.speedup[baseline] == pytest.approx(speedup, rel=0.10)
+
+
+def prepared(sitting: Sitting, entry: Entry) -> Entry:
+    problem = entry.fields["problem"]
+    if problem not in sitting.instances:
+        sitting.instances[problem] = sitting.pool.prepare(load(str(PROBLEMS / f"{problem}.py")))
+    return entry
 
 
 def check_exploit(sitting: Sitting, entry: Entry, judged: Judged) -> None:

@@ -3,6 +3,7 @@
 # does: An output whose shape hangs on the values.
 # accept: ok
 # provenance: library
+# open: F26
 
 import torch
 

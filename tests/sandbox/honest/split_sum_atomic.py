@@ -8,6 +8,7 @@
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import libdevice
 
 
 @triton.jit
@@ -15,7 +16,7 @@ def add(x_ptr, y_ptr, columns, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + row * columns + at, mask=at < columns, other=0.0)
-    tl.atomic_add(y_ptr + row, tl.sum(2 * tl.sigmoid(2 * x) - 1, axis=0))
+    tl.atomic_add(y_ptr + row, tl.sum(libdevice.tanh(x), axis=0))
 
 
 class ModelNew(torch.nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from kernelgrove.engine.evaluator import protocol
 from kernelgrove.engine.evaluator.protocol import PeerGone, ProtocolBreak, Reply, parse_reply
 from kernelgrove.engine.evaluator.structure import flatten, pack, unpack
+from kernelgrove.engine.evaluator.workers import Worker
 
 
-def datagram(kind: Reply, sequence: int, payload: dict) -> bytes:
+def datagram(kind: Reply, number: int, payload: dict) -> bytes:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        protocol.send_reply(ours, kind, sequence, payload)
+        protocol.send_reply(ours, kind, number, payload)
         return theirs.recv(1 << 17)
 
 
@@ -46,6 +48,21 @@ def test_failure_is_always_an_answer():
 def test_anything_else_breaks_the_protocol(data):
     with pytest.raises(ProtocolBreak):
         parse_reply(data, 7, Reply.CALLED)
+
+
+def test_no_reply_can_be_sent_before_its_request_was_read():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        worker = Worker(None, ours, 0, "", None)  # type: ignore[arg-type]
+        asked = []
+        for _ in range(4):
+            worker.send("go", {})
+            asked.append(protocol.receive_with_fds(theirs)[0]["number"])
+        steps = {later - earlier for earlier, later in itertools.pairwise(asked)}
+        assert len(steps) == 3 and 0 not in asked
+        protocol.send_reply(theirs, Reply.TIMED, asked[-1] + 1, {})
+        with pytest.raises(ProtocolBreak, match="another request"):
+            worker.answer(Reply.TIMED, 1.0)
 
 
 @given(st.binary(max_size=200))

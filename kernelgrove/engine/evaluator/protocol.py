@@ -14,6 +14,7 @@ from __future__ import annotations
 import array
 import json
 import math
+import secrets
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from typing import Any
 PROTOCOL_VERSION = 2
 
 _MAGIC = b"KGw1"
-_HEADER = struct.Struct("<4sHI")  # magic, kind, sequence number
+_HEADER = struct.Struct("<4sHI")  # magic, kind, the number that the request carried
 MAX_REPLY = 60_000
 _LENGTH = struct.Struct("<Q")
 _MAX_STREAM = 256 << 20
@@ -116,23 +117,28 @@ def receive_with_fds(sock: socket.socket, limit: int = 1 << 18, max_fds: int = 4
 # ------------------------------------------------------------------------------------------ worker's replies
 
 
-def send_reply(sock: socket.socket, kind: Reply, sequence: int, payload: Mapping[str, Any]) -> None:
+def fresh_number() -> int:
+    """A request's number, which its reply carries: drawn at random, so that no reply is sent before its request was
+    read. READY, which nobody asks for, has 0."""
+    return secrets.randbelow((1 << 32) - 1) + 1
+
+
+def send_reply(sock: socket.socket, kind: Reply, number: int, payload: Mapping[str, Any]) -> None:
     """Sent by a worker. Text that is too long is cut by ``shorten`` before it comes here."""
     body = json.dumps(payload, allow_nan=False).encode()
     if len(body) > MAX_REPLY:
         raise ValueError(f"a reply of {len(body)} bytes is over {MAX_REPLY}")
-    sock.send(_HEADER.pack(_MAGIC, int(kind), sequence) + body)
+    sock.send(_HEADER.pack(_MAGIC, int(kind), number) + body)
 
 
-def parse_reply(data: bytes, sequence: int, expected: Reply) -> tuple[Reply, dict[str, Any]]:
-    """Check a datagram from a worker. Raises ProtocolBreak unless it is *expected* (or FAILED) for *sequence*."""
+def parse_reply(data: bytes, number: int, expected: Reply) -> tuple[Reply, dict[str, Any]]:
+    """Check a datagram from a worker. Raises ProtocolBreak unless it is *expected* (or FAILED), to request *number*."""
     if len(data) < _HEADER.size or data[:4] != _MAGIC:
         raise ProtocolBreak(f"the worker sent {len(data)} bytes that are no reply: {data[:60]!r}")
     _magic, kind_number, got = _HEADER.unpack_from(data)
-    if got != sequence or kind_number not in (int(expected), int(Reply.FAILED)):
-        raise ProtocolBreak(
-            f"the worker answered kind {kind_number}, number {got} when asked {expected.name} {sequence}"
-        )
+    if got != number or kind_number not in (int(expected), int(Reply.FAILED)):
+        which = "" if got == number else ", to another request"
+        raise ProtocolBreak(f"the worker answered kind {kind_number}{which} when asked {expected.name}")
     try:
         payload = json.loads(data[_HEADER.size :])
     except (ValueError, RecursionError) as error:

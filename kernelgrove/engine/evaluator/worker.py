@@ -50,7 +50,7 @@ def serve(sock: socket.socket, assignment: Assignment) -> None:
         except PeerGone:
             return
         kind, reply = worker.answer(request, fds)
-        send_reply(sock, kind, request["seq"], reply)
+        send_reply(sock, kind, request["number"], reply)
 
 
 class Worker:

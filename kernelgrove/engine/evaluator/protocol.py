@@ -17,6 +17,7 @@ import math
 import secrets
 import socket
 import struct
+import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -140,12 +141,16 @@ def parse_reply(data: bytes, number: int, expected: Reply) -> tuple[Reply, dict[
         which = "" if got == number else ", to another request"
         raise ProtocolBreak(f"the worker answered kind {kind_number}{which} when asked {expected.name}")
     try:
-        payload = json.loads(data[_HEADER.size :])
+        payload = json.loads(data[_HEADER.size :], parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise ProtocolBreak(f"the worker's reply is not JSON: {error}") from None
+        raise ProtocolBreak(f"the worker's reply is not JSON: {clean(str(error), 200)}") from None
     if not isinstance(payload, dict):
         raise ProtocolBreak("the worker's reply is not an object")
     return Reply(kind_number), payload
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def finite_floats(value: Any, limit: int) -> list[float]:
@@ -158,6 +163,15 @@ def finite_floats(value: Any, limit: int) -> list[float]:
             raise ProtocolBreak("the worker's list of times holds something that is no time")
         numbers.append(float(item))
     return numbers
+
+
+def clean(text: str, limit: int = 6000) -> str:
+    """*text* as it may be printed and stored, whoever wrote it: at most *limit* characters, no control characters but
+    line feeds and tabs, nothing invisible, no half of a surrogate pair."""
+    cut = text[:limit]
+    if cut.isascii() and cut.isprintable():
+        return cut
+    return "".join(c for c in cut if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 
 def shorten(text: str, limit: int = 4000) -> str:

@@ -22,6 +22,7 @@ from kernelgrove.errors import EvaluatorError
 
 from . import nursery, sandbox
 from .protocol import PeerGone, ProtocolBreak, Reply, fresh_number, parse_reply, receive_with_fds, send_with_fds
+from .replies import checked
 
 #: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
 _TRITON_CACHE = "triton"
@@ -296,10 +297,9 @@ class Worker:
         if not data:
             raise WorkerDied(self._how_it_died())
         kind, payload = parse_reply(data, self._number, expected)
+        payload = checked(kind, payload)
         if kind is Reply.FAILED:
-            fields = (payload.get("outcome"), payload.get("stage"), payload.get("message"))
-            outcome, stage, message = (str(value)[:6000] for value in fields)
-            raise WorkerFailed(outcome, stage, message)
+            raise WorkerFailed(**payload)
         return payload
 
     def _how_it_died(self) -> str:

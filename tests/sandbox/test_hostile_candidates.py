@@ -115,3 +115,10 @@ def test_a_message_can_be_printed(run: Callable[..., EvaluationResult]):
     found = run(candidate(r'raise ValueError("\ud800 tile \x1b[2J of odd size")'))
     assert found.outcome is Outcome.RUNTIME_ERROR and "tile [2J of odd size" in found.message
     assert found.message.encode()
+
+
+def test_launches_that_are_not_counted_give_no_figure(run: Callable[..., EvaluationResult]):
+    """Else the first few hundred, of next to nothing, would stand for all of them."""
+    found = run(candidate("for _ in range(230):\n    launch(x[:1, :1])\nreturn launch(x)"), timing=True)
+    assert found.outcome is Outcome.OK and found.time_ms is None and "231 launches" in found.message
+    assert run(candidate("launch(x)\nreturn launch(x)"), timing=True).time_ms is not None

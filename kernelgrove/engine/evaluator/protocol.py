@@ -174,6 +174,17 @@ def clean(text: str, limit: int = 6000) -> str:
     return "".join(c for c in cut if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
 
+def fitting(items: Sequence[Mapping[str, Any]], most: int = 200, room: int = 50_000) -> list[Mapping[str, Any]]:
+    """The first of *items*, at most *most* and as many as *room* bytes of JSON hold."""
+    kept = []
+    for item in items[:most]:
+        room -= len(json.dumps(item)) + 2
+        if room < 0:
+            break
+        kept.append(item)
+    return kept
+
+
 def shorten(text: str, limit: int = 4000) -> str:
     """*text* with its middle left out, so that the first lines and the last ones survive."""
     if len(text) <= limit:

@@ -22,7 +22,7 @@ import torch
 from . import candidate, handover, provenance, sandbox
 from .arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
 from .chunks import Chunks
-from .protocol import PeerGone, Reply, receive_with_fds, send_reply, shorten
+from .protocol import PeerGone, Reply, fitting, receive_with_fds, send_reply, shorten
 from .structure import flatten, unpack
 
 
@@ -233,7 +233,7 @@ class Worker:
         forward = self._meta_forward(request, fds)
         with AtenCounter(works.append, self.assignment.precision, "meta"), counting(works.append):
             forward()
-        return {"works": [work.to_json() for work in works[:200]], "launches": len(works)}
+        return {"works": fitting([work.to_json() for work in works]), "launches": len(works)}
 
     def compile(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """Compile for the target what one forward at full size would launch."""
@@ -245,7 +245,7 @@ class Worker:
             compiled = compile_launches(forward, self.assignment.facts)
         except CompileFailed as failed:
             raise candidate.CandidateFailed("compile_error", "compile", shorten(str(failed))) from failed
-        return {"compiled": [c.to_json() for c in compiled[:200]], "seconds": time.perf_counter() - started}
+        return {"compiled": fitting([made.to_json() for made in compiled]), "seconds": time.perf_counter() - started}
 
     def _meta_forward(self, request: Mapping[str, Any], fds: Sequence[int]) -> Callable[[], Any]:
         program = candidate.Candidate.from_text(_read(fds[0]).decode(), self.scratch)

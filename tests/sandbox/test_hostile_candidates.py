@@ -6,6 +6,7 @@ The judge's side runs in this process, with real nurseries and workers.
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,6 +89,30 @@ def run(bench: CpuBench) -> Callable[..., EvaluationResult]:
 
 def test_an_honest_candidate_passes(run: Callable[..., EvaluationResult]):
     assert run(candidate("return launch(x)")).outcome is Outcome.OK
+
+
+def test_a_long_file_is_refused_unread(run: Callable[..., EvaluationResult]):
+    started = time.perf_counter()
+    found = run(candidate("return launch(x)") + "def f(a, b):\n    return a + b\n" * 100_000)
+    assert found.outcome is Outcome.COMPILE_ERROR and "at most 262,144" in found.message
+    assert time.perf_counter() - started < 1.0  # compiling it took minutes
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def f(:\n", "line 1: def f(:"),
+        ("x = '\x1b[2J", "line 1: x = '[2J)"),
+        ("x = '\ud800'", "surrogates not allowed"),
+        ("\0", "null"),
+        ("return 1\n", "outside function"),  # parses; the worker's compiler knows
+        ("x = " + "-" * 100_000 + "1", ""),
+    ],
+)
+def test_a_file_that_is_no_python_is_a_compile_error(run: Callable[..., EvaluationResult], code: str, says: str):
+    found = run(code)
+    assert found.outcome is Outcome.COMPILE_ERROR and says in found.message
+    assert found.message.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(

@@ -147,3 +147,11 @@ def test_launches_that_are_not_counted_give_no_figure(run: Callable[..., Evaluat
     found = run(candidate("for _ in range(230):\n    launch(x[:1, :1])\nreturn launch(x)"), timing=True)
     assert found.outcome is Outcome.OK and found.time_ms is None and "231 launches" in found.message
     assert run(candidate("launch(x)\nreturn launch(x)"), timing=True).time_ms is not None
+
+
+def test_the_order_of_a_dicts_keys_says_nothing(run: Callable[..., EvaluationResult]):
+    instance = problem("return {'y': x * 2, 'count': [x.shape[0], x[:1]]}")
+    right = candidate("return {'count': [6, launch(x)[:1] / 2], 'y': launch(x)}")
+    assert run(right, instance).outcome is Outcome.OK, run(right, instance).message
+    swapped = candidate("return {'count': [6, launch(x)[:1]], 'y': launch(x)}")
+    assert run(swapped, instance).outcome is Outcome.WRONG_RESULT

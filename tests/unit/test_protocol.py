@@ -95,6 +95,8 @@ def test_shorten_keeps_both_ends():
 def test_structure_is_flattened_with_paths_and_packed_without_tensors():
     value = {"loss": 1.0, "parts": (2, [3])}
     assert flatten(value) == [("['loss']", 1.0), ("['parts'][0]", 2), ("['parts'][1][0]", 3)]
+    backwards = {"parts": (2, [3]), "loss": 1.0}
+    assert flatten(backwards)[-1] == ("['loss']", 1.0) and flatten(backwards, ordered=True) == flatten(value)
     tensors: list[object] = []
     data = pack([1, {"x": 2.5}], lambda item: isinstance(item, float), tensors)
     assert tensors == [2.5] and unpack(data, ["back"]) == [1, {"x": "back"}]

@@ -127,16 +127,16 @@ class Worker:
 
             with watch(leaf for _, leaf in flatten(inputs) if isinstance(leaf, torch.Tensor)) as seen:
                 output = self.program.forward(inputs, request["seed"])
-            leaves = flatten(output)
+            leaves = flatten(output, ordered=True)
             tensors = [leaf for _, leaf in leaves if isinstance(leaf, torch.Tensor)]
             observed = {"unwritten": seen.unwritten(tensors), "provenance": seen.provenance()}
         elif not request["observe"]:
-            leaves = flatten(self.program.forward(inputs, request["seed"]))
+            leaves = flatten(self.program.forward(inputs, request["seed"]), ordered=True)
             observed = {"unwritten": [], "provenance": ""}
         else:
             with provenance.Observer() as observer:
                 output = self.program.forward(inputs, request["seed"])
-            leaves = flatten(output)
+            leaves = flatten(output, ordered=True)
             observed = {"unwritten": [], **observer.to_json()}
         self._synchronise()
         return {**self._deliver(leaves, request["outputs"]), **observed}
@@ -178,7 +178,7 @@ class Worker:
     def deliver(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """The outputs of the last timed call, and what the events say of every call, in ms."""
         assert self._armed is not None
-        delivered = self._deliver(flatten(self._output), request["outputs"])
+        delivered = self._deliver(flatten(self._output, ordered=True), request["outputs"])
         claims = [round(start.elapsed_time(end), 6) for start, end in self._armed[2]]
         self._armed, self._output = None, None
         return {**delivered, "claims": claims}

@@ -51,7 +51,7 @@ class Chunks:
             ready = _ready(self._calls[0])
             loop = self._looping(lambda inputs: ready)
         else:
-            loop = self._looping(lambda inputs: flatten(forward(inputs)))
+            loop = self._looping(lambda inputs: flatten(forward(inputs), ordered=True))
         gc.collect()
         torch.cuda.synchronize()
         if not plan["stall"]:

@@ -16,8 +16,9 @@ import torch
 
 from .arena import CudaError
 from .references import Case
-from .sealing import Layout, Sealed, Stuck, empty_chunk, sealed_chunk
+from .sealing import Sealed, Stuck, empty_chunk, sealed_chunk
 from .sitting import Sitting
+from .slots import Layout
 from .timing import Chunk, Figure, Ratio, calls_a_chunk, ratio, sealed
 from .workers import Worker
 
@@ -100,7 +101,7 @@ class Seat:
         self.close()
 
     def close(self) -> None:
-        self._sealed.__exit__(None, None, None)
+        self._sealed.close()
 
     def chunk(self, allclose: float | None, checked: int = _CHECKED, calls: int | None = None) -> Chunk:
         """One chunk, of fewer calls where they cannot all be queued, without a stalled stream where not even one can:

@@ -167,7 +167,7 @@ class Pool:
                 waiting = self._waiting.pop(message["id"], None)
                 if waiting is not None:
                     waiting.put(message)
-        except (PeerGone, OSError):
+        except (PeerGone, OSError, ValueError):  # ValueError: a judge that sends anything but JSON is no judge
             with self._lock:
                 if self._sock is sock:
                     self._stop()

@@ -203,7 +203,7 @@ class JudgedReference:
                 with torch.no_grad():
                     torch.manual_seed(0)
                     second = weights.model(*clone(inputs))
-                pairs = zip(flatten(first), flatten(second), strict=True)
+                pairs = zip(flatten(first, ordered=True), flatten(second, ordered=True), strict=True)
                 self._stateful = not self._random and any(is_tensor(a) and not close(a, b) for (_, a), (_, b) in pairs)
             return self._stateful
 
@@ -223,13 +223,13 @@ class JudgedReference:
         mutable = frozenset(i for i, (a, b) in enumerate(zip(before, after, strict=True)) if not identical(a, b))
         if self._random is None:
             again = self._forward(weights, clone(inputs), forward_seed + 1)
-            pairs = zip(flatten(own), flatten(again), strict=True)
+            pairs = zip(flatten(own, ordered=True), flatten(again, ordered=True), strict=True)
             self._random = any(is_tensor(a) and not close(a, b) for (_, a), (_, b) in pairs)
         exact = None if self._random else self._exact(weights, inputs, forward_seed)
-        exact_leaves: Sequence[tuple[str, Any]] = flatten(exact) if exact is not None else []
+        exact_leaves: Sequence[tuple[str, Any]] = flatten(exact, ordered=True) if exact is not None else []
         arithmetic = _arithmetic(self.precision, self.device, reduction)
         expected = []
-        for index, (path, leaf) in enumerate(flatten(own)):
+        for index, (path, leaf) in enumerate(flatten(own, ordered=True)):
             wanted = exact_leaves[index][1] if exact is not None else None
             expected.append(expect(path, leaf, wanted, reduction.k, arithmetic, self._random, least))
         held = sum(t.numel() * t.element_size() for t in masters)

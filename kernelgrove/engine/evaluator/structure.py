@@ -8,12 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    """The leaves of nested tuples, lists and mappings with their paths: ``""``, ``"[0]"``, ``"['loss']"``."""
+#: Leaves of an output that a worker describes, and characters of a path or value in such a description.
+DESCRIBED = 64
+_LONGEST = 100
+
+
+def flatten(value: Any, path: str = "", ordered: bool = False) -> list[tuple[str, Any]]:
+    """The leaves of nested tuples, lists and mappings with their paths: ``""``, ``"[0]"``, ``"['loss']"``.
+
+    *ordered*: a mapping's by the names of its keys. So are outputs flattened: Python calls ``{a, b}`` and ``{b, a}``
+    equal. Inputs are in the order in which ``pack`` meets them.
+    """
     if isinstance(value, Mapping):
-        return [leaf for key, item in value.items() for leaf in flatten(item, f"{path}[{key!r}]")]
+        items: Sequence[tuple[Any, Any]] = list(value.items())
+        if ordered:
+            items = sorted(items, key=lambda item: repr(item[0]))
+        return [leaf for key, item in items for leaf in flatten(item, f"{path}[{key!r}]", ordered)]
     if isinstance(value, list | tuple):
-        return [leaf for index, item in enumerate(value) for leaf in flatten(item, f"{path}[{index}]")]
+        return [leaf for index, item in enumerate(value) for leaf in flatten(item, f"{path}[{index}]", ordered)]
     return [(path, value)]
 
 

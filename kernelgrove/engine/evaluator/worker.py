@@ -22,7 +22,7 @@ import torch
 from . import candidate, handover, provenance, sandbox
 from .arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
 from .chunks import Chunks
-from .protocol import PeerGone, Reply, receive_with_fds, send_reply, shorten
+from .protocol import PeerGone, Reply, fitting, receive_with_fds, send_reply, shorten
 from .structure import flatten, unpack
 
 
@@ -50,7 +50,7 @@ def serve(sock: socket.socket, assignment: Assignment) -> None:
         except PeerGone:
             return
         kind, reply = worker.answer(request, fds)
-        send_reply(sock, kind, request["seq"], reply)
+        send_reply(sock, kind, request["number"], reply)
 
 
 class Worker:
@@ -127,16 +127,16 @@ class Worker:
 
             with watch(leaf for _, leaf in flatten(inputs) if isinstance(leaf, torch.Tensor)) as seen:
                 output = self.program.forward(inputs, request["seed"])
-            leaves = flatten(output)
+            leaves = flatten(output, ordered=True)
             tensors = [leaf for _, leaf in leaves if isinstance(leaf, torch.Tensor)]
             observed = {"unwritten": seen.unwritten(tensors), "provenance": seen.provenance()}
         elif not request["observe"]:
-            leaves = flatten(self.program.forward(inputs, request["seed"]))
+            leaves = flatten(self.program.forward(inputs, request["seed"]), ordered=True)
             observed = {"unwritten": [], "provenance": ""}
         else:
             with provenance.Observer() as observer:
                 output = self.program.forward(inputs, request["seed"])
-            leaves = flatten(output)
+            leaves = flatten(output, ordered=True)
             observed = {"unwritten": [], **observer.to_json()}
         self._synchronise()
         return {**self._deliver(leaves, request["outputs"]), **observed}
@@ -178,7 +178,7 @@ class Worker:
     def deliver(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """The outputs of the last timed call, and what the events say of every call, in ms."""
         assert self._armed is not None
-        delivered = self._deliver(flatten(self._output), request["outputs"])
+        delivered = self._deliver(flatten(self._output, ordered=True), request["outputs"])
         claims = [round(start.elapsed_time(end), 6) for start, end in self._armed[2]]
         self._armed, self._output = None, None
         return {**delivered, "claims": claims}
@@ -233,7 +233,7 @@ class Worker:
         forward = self._meta_forward(request, fds)
         with AtenCounter(works.append, self.assignment.precision, "meta"), counting(works.append):
             forward()
-        return {"works": [work.to_json() for work in works[:200]], "launches": len(works)}
+        return {"works": fitting([work.to_json() for work in works]), "launches": len(works)}
 
     def compile(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """Compile for the target what one forward at full size would launch."""
@@ -245,7 +245,7 @@ class Worker:
             compiled = compile_launches(forward, self.assignment.facts)
         except CompileFailed as failed:
             raise candidate.CandidateFailed("compile_error", "compile", shorten(str(failed))) from failed
-        return {"compiled": [c.to_json() for c in compiled[:200]], "seconds": time.perf_counter() - started}
+        return {"compiled": fitting([made.to_json() for made in compiled]), "seconds": time.perf_counter() - started}
 
     def _meta_forward(self, request: Mapping[str, Any], fds: Sequence[int]) -> Callable[[], Any]:
         program = candidate.Candidate.from_text(_read(fds[0]).decode(), self.scratch)

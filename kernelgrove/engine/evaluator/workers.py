@@ -21,7 +21,8 @@ from typing import Any
 from kernelgrove.errors import EvaluatorError
 
 from . import nursery, sandbox
-from .protocol import PeerGone, ProtocolBreak, Reply, parse_reply, receive_with_fds, send_with_fds
+from .protocol import PeerGone, ProtocolBreak, Reply, fresh_number, parse_reply, receive_with_fds, send_with_fds
+from .replies import checked
 
 #: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
 _TRITON_CACHE = "triton"
@@ -245,7 +246,7 @@ class Worker:
         self._sock = sock
         self.pid = pid
         self.scratch = scratch
-        self._sequence = 0
+        self._number = 0  # of the last request
         self.layers: list[dict[str, Any]] = []
         self.wall_s = 0.0  # of the last request: from just before it was sent until its answer was here
 
@@ -270,12 +271,12 @@ class Worker:
 
     def send(self, op: str, fields: Mapping[str, Any], blobs: Sequence[bytes | int] = ()) -> None:
         """Send a request without waiting. Raises WorkerDied."""
-        self._sequence += 1
+        self._number = fresh_number()
         made = [_memfd(blob) for blob in blobs if isinstance(blob, bytes)]
         fresh = iter(made)
         fds = [next(fresh) if isinstance(blob, bytes) else blob for blob in blobs]
         try:
-            send_with_fds(self._sock, {"op": op, "seq": self._sequence, **fields}, fds)
+            send_with_fds(self._sock, {"op": op, "number": self._number, **fields}, fds)
         except (PeerGone, OSError):
             raise WorkerDied(self._how_it_died()) from None
         finally:
@@ -295,11 +296,10 @@ class Worker:
             data = b""
         if not data:
             raise WorkerDied(self._how_it_died())
-        kind, payload = parse_reply(data, self._sequence, expected)
+        kind, payload = parse_reply(data, self._number, expected)
+        payload = checked(kind, payload)
         if kind is Reply.FAILED:
-            fields = (payload.get("outcome"), payload.get("stage"), payload.get("message"))
-            outcome, stage, message = (str(value)[:6000] for value in fields)
-            raise WorkerFailed(outcome, stage, message)
+            raise WorkerFailed(**payload)
         return payload
 
     def _how_it_died(self) -> str:

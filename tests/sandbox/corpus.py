@@ -12,7 +12,8 @@ A header is lines ``# key: text`` at the top of the file, a longer text going on
 ``accept``      outcomes that are right, and ``true-time`` (ok, not faster than its honest twin), ``floor`` (ok, and
                 projected no faster than compulsory bytes allow), ``ok``; ``accept cpu``, ``accept gpu`` if they differ
 ``stops``       what stops it; ``remains``: what stays possible
-``twin``        the honest file whose time it is held against; ``timed`` asks for a time without one
+``twin``        the honest file whose time it is held against
+``timed``       ``yes`` asks for a time without a twin; ``gpu``: with one, but not on the CPU, where it takes seconds
 ``provenance``  the tag that an ``ok`` must carry (``any``: not looked at)
 ``timeout``     seconds a stage; ``repeat``: how often it is judged; ``leaves``: a path that must not exist afterwards
 ``checks``      ``speedup``: the speedup too is held against the twin's
@@ -54,8 +55,9 @@ class Entry:
     def code(self) -> str:
         return self.path.read_text(encoding="utf-8")
 
-    @property
-    def timed(self) -> bool:
+    def timed_on(self, device: str) -> bool:
+        if self.fields.get("timed") == "gpu" and device == "cpu":
+            return False
         return "timed" in self.fields or "twin" in self.fields
 
     @property

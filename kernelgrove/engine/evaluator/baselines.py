@@ -23,6 +23,7 @@ from typing import Any
 from kernelgrove.model import EvaluationRequest
 
 from .confirming import Empties, Seat, confirm, memory_share
+from .laps import Laps
 from .protocol import PROTOCOL_VERSION, ProtocolBreak
 from .references import JudgedReference
 from .screening import screen
@@ -76,16 +77,22 @@ class Timing:
 
 
 class Eager:
-    """The reference as it is, in a worker that stays, with its screened time."""
+    """The reference as it is, in a worker that stays, with its screened time; ``seconds`` tells what making it took."""
 
     def __init__(self, bench: Bench, reference: JudgedReference, request: EvaluationRequest, timing: Timing) -> None:
-        self.sitting = _seat_in(bench, reference, _EAGER, request)
+        laps = Laps()
+        self.seconds = laps.seconds
+        with laps.lap("loading"):
+            self.sitting = _seat_in(bench, reference, _EAGER, request)
         try:
-            with bench.turns.alone():
-                self.screened = timing.screen(self.sitting, request)
-                share = memory_share(16)
-                self.seat = Seat(self.sitting, timing.empties, self.screened.time_ms, share, request.timeout_s)
-                self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
+            with laps.lap("waiting"), bench.turns.alone():
+                with laps.lap("screening"):
+                    self.screened_ms = timing.screen(self.sitting, request).time_ms
+                with laps.lap("calibrating"):
+                    share = memory_share(16)
+                    self.seat = Seat(self.sitting, timing.empties, self.screened_ms, share, request.timeout_s)
+                with laps.lap("first chunk"):
+                    self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
         except BaseException:
             self.sitting.close()
             raise
@@ -218,11 +225,20 @@ def _seat_in(bench: Bench, reference: JudgedReference, tail: str, request: Evalu
     code = reference.instance.check_source + "\n\nimport torch\n" + tail
     sitting = Sitting(bench, reference, code, max(request.timeout_s, _LIMIT_S))
     try:
-        with bench.turns.shared():
-            sitting.load(reference.case(0), request.precision)
-            sitting.call(reference.case(0), first=True)
-            if tail is _EAGER:
+        if tail is _EAGER:
+            with bench.turns.shared():
+                sitting.load(reference.case(0), request.precision)
+                sitting.call(reference.case(0), first=True)
                 sitting.call(reference.case(0), first=False, observe=True)
+        elif MODES["max-autotune"] in tail:
+            with bench.turns.alone():  # it times kernels itself
+                sitting.load(reference.case(0), request.precision)
+                sitting.call(reference.case(0), first=True)
+        else:
+            # Compiling is seconds of the host's work and an instant of the GPU's: nobody should wait for it.
+            case = reference.case(0)
+            sitting.load(case, request.precision)
+            sitting.call(case, first=True)
     except BaseException:
         sitting.close()
         raise

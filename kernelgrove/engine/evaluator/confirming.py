@@ -6,9 +6,10 @@ interval, and baseline ÷ candidate from neighbouring chunks, which drift of clo
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -20,12 +21,12 @@ from .sealing import Sealed, Stuck, empty_chunk, sealed_chunk
 from .sitting import Sitting
 from .slots import Layout
 from .timing import Chunk, Figure, Ratio, calls_a_chunk, ratio, sealed
-from .workers import Worker
+from .workers import Worker, WorkerDied, WorkerFailed, WorkerTimeout
 
 #: Work in one chunk, ms, as far as memory and queue allow; chunks go on until so much was timed in all.
 AIM_MS = 30.0
 #: Chunks of each side: at least, at most.
-_LEAST, _MOST = 4, 10
+_LEAST, _MOST = 4, 8
 #: Half the width of the ratio's 95 % interval at which timing ends early.
 _NARROW = 0.01
 _SERIAL = 12
@@ -42,24 +43,30 @@ class Empties:
     device: int
     _worker: Worker | None = None
     _known: dict[tuple[str, int, bool], float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @contextlib.contextmanager
+    def open(self, case: Case, calls: int, timeout_s: float) -> Iterator[Sealed]:
+        """An arena of the empty worker. One at a time."""
+        with self._lock:
+            if self._worker is None:
+                self._worker = self.fork()
+            try:
+                with Sealed(self._worker, case, calls, self.device, timeout_s) as arena:
+                    yield arena
+            except (WorkerDied, WorkerTimeout, WorkerFailed):
+                self.close()
+                raise
 
     def get(self, case: Case, calls: int, stall: bool, timeout_s: float) -> float:
         """In ms: the median of three after one that warms up."""
         layout = Layout.of(case)
         key = (repr((layout.inputs, layout.outputs)), calls, stall)
-        with self._lock:
-            if key not in self._known:
-                if self._worker is None:
-                    self._worker = self.fork()
-                try:
-                    with Sealed(self._worker, case, calls, self.device, timeout_s) as arena:
-                        walls = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
-                except BaseException:
-                    self.close()
-                    raise
-                self._known[key] = statistics.median(walls[1:])
-            return self._known[key]
+        if key not in self._known:
+            with self.open(case, calls, timeout_s) as arena:
+                walls = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
+            self._known[key] = statistics.median(walls[1:])
+        return self._known[key]
 
     def close(self) -> None:
         worker, self._worker = self._worker, None
@@ -82,8 +89,7 @@ class Seat:
         self.stall = True
         while True:
             try:
-                for calls in {self.calls, 1}:  # calibrated before this seat's own memory is taken
-                    empties.get(self.case, calls, True, timeout_s)
+                empties.get(self.case, self.calls, True, timeout_s)  # before this seat's own memory is taken
                 self._sealed = Sealed(sitting.worker, self.case, self.calls, empties.device, timeout_s)
                 return
             except (CudaError, torch.OutOfMemoryError):
@@ -103,19 +109,28 @@ class Seat:
     def close(self) -> None:
         self._sealed.close()
 
-    def chunk(self, allclose: float | None, checked: int = _CHECKED, calls: int | None = None) -> Chunk:
+    def chunk(self, allclose: float | None, checked: int = _CHECKED) -> Chunk:
         """One chunk, of fewer calls where they cannot all be queued, without a stalled stream where not even one can:
         such a forward waits for the GPU, and is timed with its host."""
         while True:
-            wanted = calls or self.calls
+            empty = self._empties.get(self.case, self.calls, self.stall, self.timeout_s)
             try:
-                empty = self._empties.get(self.case, wanted, self.stall, self.timeout_s)
-                return sealed_chunk(self._sealed, self.sitting, wanted, self.stall, checked, allclose, empty)
+                return sealed_chunk(self._sealed, self.sitting, self.calls, self.stall, checked, allclose, empty)
             except Stuck:
-                if wanted == 1:
+                if self.calls == 1:
                     self.stall = False
-                elif calls is None:
-                    self.calls = max(1, self.calls // 4)
+                self.calls = max(1, self.calls // 4)
+
+    def serial(self, allclose: float | None) -> list[Chunk]:
+        """Chunks of one call, each right after one of the empty worker: what a change of context costs depends on who
+        else is there."""
+        found = []
+        with self._empties.open(self.case, 1, self.timeout_s) as idle:
+            for number in range(_SERIAL):
+                empty = empty_chunk(idle, self.case.packed, 1, True)
+                checked = int(number % 4 == 0)
+                found.append(sealed_chunk(self._sealed, self.sitting, 1, True, checked, allclose, empty))
+        return found
 
 
 def memory_share(parts: int) -> int:
@@ -148,8 +163,7 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> C
         width = ratio(pairs).half_width if pairs else ratio([(chunk, own[0]) for chunk in own]).half_width
         if len(own) >= _LEAST and sum(sum(chunk.claims) for chunk in own) >= AIM_MS and width < _NARROW:
             break
-    serial: list[Chunk] = []
-    if candidate.stall:  # else its chunks already take one call after the other through the host
-        serial = [candidate.chunk(allclose, checked=int(number % 4 == 0), calls=1) for number in range(_SERIAL)]
+    # Where the stream is not stalled, one call after the other already goes through the host.
+    serial = candidate.serial(allclose) if candidate.stall and candidate.calls > 1 else []
     median = statistics.median([claim for chunk, _ in pairs for claim in chunk.claims]) if pairs else None
     return Confirmed(sealed(own, serial), ratio(pairs) if pairs else None, median)

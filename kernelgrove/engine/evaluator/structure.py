@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-
 #: Leaves of an output that a worker describes, and characters of a path or value in such a description.
 DESCRIBED = 64
 _LONGEST = 100

@@ -43,6 +43,8 @@ def serve(sock: socket.socket, assignment: Assignment) -> None:
     tempfile.tempdir = None  # the nursery may have looked it up
     worker = Worker(assignment)  # before the sandbox: what fails here is ours, and is read in the nursery's log
     layers = sandbox.enter(assignment.policy, keep_fds=(sock.fileno(),))
+    if assignment.device.startswith("cuda"):
+        torch.empty(1, device=assignment.device)  # CUDA, before anybody waits for this worker
     send_reply(sock, Reply.READY, 0, {"layers": [layer.to_json() for layer in layers]})
     while True:
         try:

@@ -3,7 +3,6 @@
 # does: The same keys in another order: dictionaries that Python calls equal.
 # accept: ok
 # provenance: library
-# open: F7
 
 import torch
 

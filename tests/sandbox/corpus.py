@@ -17,7 +17,8 @@ A header is lines ``# key: text`` at the top of the file, a longer text going on
 ``provenance``  the tag that an ``ok`` must carry (``any``: not looked at)
 ``timeout``     seconds a stage; ``repeat``: how often it is judged; ``leaves``: a path that must not exist afterwards
 ``checks``      ``speedup``: the speedup too is held against the twin's
-``alone``       why it may not be judged beside others; ``open``: the known hole that lets it through as yet
+``alone``       why it may not be judged beside others
+``open``        the known hole that lets it through as yet; ``open gpu``: on a GPU
 =============== ======================================================================================================
 
 A program that finds the sandbox open raises an error that says BREACH: that is a failure whatever the outcome.
@@ -38,7 +39,7 @@ OUTCOMES = frozenset(
 )
 _KEYS = frozenset(
     "problem runs does naive accept stops remains twin timed provenance timeout repeat leaves checks alone open".split()
-) | {"accept cpu", "accept gpu", "naive size"}
+) | {"accept cpu", "accept gpu", "naive size", "open gpu"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Entry:
 
     def runs_on(self, device: str) -> bool:
         return self.fields["runs"] in ("both", "cpu" if device == "cpu" else "gpu")
+
+    def hole(self, device: str) -> str | None:
+        return self.fields.get("open") or (self.fields.get("open gpu") if device != "cpu" else None)
 
     def accepted(self, device: str) -> frozenset[str]:
         kind = "cpu" if device == "cpu" else "gpu"

@@ -6,6 +6,8 @@ the same judge as their honest twins. On the CPU what needs no GPU; the rest, an
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -95,17 +97,17 @@ def marked(entries: list[Entry]) -> list[object]:
     return [pytest.param(entry, id=entry.name) for entry in entries if "alone" not in entry.fields]
 
 
-def excuse(entry: Entry, request: pytest.FixtureRequest) -> None:
+def excuse(entry: Entry, device: str, request: pytest.FixtureRequest) -> None:
     """A hole that is known and open is an expected failure: strictly, so that its line goes when it is closed."""
-    if "open" in entry.fields:
-        request.applymarker(pytest.mark.xfail(reason=f"open: {entry.fields['open']}", strict=True))
+    if hole := entry.hole(device):
+        request.applymarker(pytest.mark.xfail(reason=f"open: {hole}", strict=True))
 
 
 @pytest.mark.parametrize("entry", marked(EXPLOITS))
 def test_exploit(sitting: Sitting, entry: Entry, request: pytest.FixtureRequest) -> None:
     if not entry.runs_on(sitting.device):
         pytest.skip(f"runs on {entry.fields['runs']} alone")
-    excuse(entry, request)
+    excuse(entry, sitting.device, request)
     check_exploit(sitting, entry, sitting.judged[entry.name])
 
 
@@ -113,7 +115,7 @@ def test_exploit(sitting: Sitting, entry: Entry, request: pytest.FixtureRequest)
 def test_honest(sitting: Sitting, entry: Entry, request: pytest.FixtureRequest) -> None:
     if not entry.runs_on(sitting.device):
         pytest.skip(f"runs on {entry.fields['runs']} alone")
-    excuse(entry, request)
+    excuse(entry, sitting.device, request)
     found = sitting.judged[entry.name].last
     assert found.outcome is Outcome.OK, f"{found.stage.value}: {found.message}"
     assert found.trials_passed == TRIALS
@@ -139,8 +141,8 @@ def test_exploit_alone(lone: Sitting, entry: Entry) -> None:
     after it, whose time and speedup are the same."""
     if not entry.runs_on(lone.device):
         pytest.skip(f"runs on {entry.fields['runs']} alone")
-    if "open" in entry.fields:
-        pytest.xfail(f"open: {entry.fields['open']}; not run: {entry.fields['alone']}")
+    if hole := entry.hole(lone.device):
+        pytest.xfail(f"open: {hole}; not run: {entry.fields['alone']}")
     name = entry.fields.get("twin", "split_sum_atomic")
     twin = next(other for other in HONEST if other.path.stem == name)
     lone.judge_all([twin])
@@ -245,6 +247,15 @@ def held(sitting: Sitting) -> dict[str, object]:
 
 
 # -------------------------------------------------------------------------------------------------- the corpus itself
+
+
+def test_the_page_on_exploits_is_current() -> None:
+    root = Path(__file__).resolve().parents[2]
+    made = subprocess.run([sys.executable, str(root / "docs" / "make_exploits.py")], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert (root / "docs" / "exploits.md").read_text() == made.stdout, (
+        "docs/exploits.md is not current: run `make docs`"
+    )
 
 
 def test_the_corpus_is_complete() -> None:

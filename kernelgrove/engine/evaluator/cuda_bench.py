@@ -86,6 +86,7 @@ class CudaBench:
         self.state = State(_bus_id(self.properties))
         self.l2_bytes = int(getattr(self.properties, "L2_cache_size", 0)) or int(float(facts.get("l2_mb", 50)) * 2**20)
         self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
+        self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         policy = sandbox.Policy(
@@ -140,13 +141,18 @@ class CudaBench:
                     )
         return self.ahead.compile(request)
 
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        self.shelf.begin(reference, request)
+        for name in request.baselines:
+            if name != "eager":
+                self.compiled.start(name, reference, request, self._software)
+
     def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
         """Screen the candidate, and confirm it under seal beside eager PyTorch if it may beat ``request.best_ms``."""
         reference = sitting.reference
-        software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         with self.shelf.borrow(reference, request) as eager:
             over = {
-                name: self.compiled.start(name, reference, request, software)
+                name: self.compiled.start(name, reference, request, self._software)
                 for name in request.baselines
                 if name != "eager"
             }
@@ -168,7 +174,9 @@ class CudaBench:
             ratios = {name: found.result() for name, found in over.items()}
         return _figures(screened, confirmed, base, ratios, state)
 
-    def _confirm(self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest) -> Confirmed:
+    def _confirm(
+        self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest
+    ) -> Confirmed | None:
         with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
             return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
 

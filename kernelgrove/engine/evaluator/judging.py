@@ -50,6 +50,8 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
             return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
         advice += lint(request.code)
         judged = reference()
+    if request.timing:
+        bench.begin(judged, request)
     with laps.lap("compiling ahead"):
         prepared = bench.compile_ahead(request)
     with Sitting(bench, judged, request.code, request.timeout_s, prepared) as sitting:

@@ -104,6 +104,12 @@ class JudgedReference:
                 self._cases.popitem(last=False)
             return case
 
+    def forget(self) -> None:
+        """Drop what is kept of cases: another use of the memory is at hand."""
+        with self._lock:
+            self._cases.clear()
+            self._variants.clear()
+
     def fresh_case(self, draw: int) -> Case:
         """A case on inputs that are drawn for one evaluation, and not kept."""
         return self.case_of(self.fresh_inputs(), draw, secrets.randbits(31))

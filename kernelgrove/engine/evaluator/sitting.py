@@ -51,6 +51,9 @@ class Bench(Protocol):
     def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
         """Compile what can be compiled before the device is asked for. The caller removes its folder."""
 
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Start in the background what the figures of *reference*'s candidates will need."""
+
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker: ...
 
     def arena(self, size: int) -> Arena: ...

@@ -155,3 +155,29 @@ def test_the_order_of_a_dicts_keys_says_nothing(run: Callable[..., EvaluationRes
     assert run(right, instance).outcome is Outcome.OK, run(right, instance).message
     swapped = candidate("return {'count': [6, launch(x)[:1]], 'y': launch(x)}")
     assert run(swapped, instance).outcome is Outcome.WRONG_RESULT
+
+
+SUMMARY = problem("return {'y': x * 2, 'total': float((x * 2).sum()), 'rows': x.shape[0], 'how': 'sum', 'none': None}")
+
+
+@pytest.mark.parametrize(
+    ("returned", "outcome"),
+    [
+        ("{'y': y, 'total': float(y.flip(0).sum()), 'rows': 6, 'how': 'sum', 'none': None}", Outcome.OK),
+        ("{'y': y, 'total': 0.0, 'rows': 6, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': float(y.sum()), 'rows': -5, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': float(y.sum()), 'rows': 6, 'how': 'max', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': y.sum(), 'rows': 6, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+    ],
+)
+def test_outputs_that_are_no_tensors_are_compared(
+    run: Callable[..., EvaluationResult], returned: str, outcome: Outcome
+):
+    found = run(candidate(f"y = launch(x)\nreturn {returned}"), SUMMARY, trials=2)
+    assert found.outcome is outcome, found.message
+
+
+def test_outputs_that_the_worker_does_not_describe_break_the_protocol(run: Callable[..., EvaluationResult]):
+    forged = "def change(kind, payload):\n    return {**payload, 'leaves': []} if kind == 'CALLED' else payload\n"
+    code = candidate("y = launch(x)\nreturn {'y': y, 'total': 0.0, 'rows': 6, 'how': '', 'none': 0}", forged + FORGING)
+    assert run(code, SUMMARY).outcome is Outcome.REJECTED

@@ -21,7 +21,7 @@ from kernelgrove.model import Instance
 from kernelgrove.problems.audit import weaknesses
 from kernelgrove.problems.reference import Reference
 
-from .arena import torch_dtype
+from .arena import distinct, torch_dtype
 from .candidate import set_precision
 from .correctness import Expected, compare, expect, floor, unravel
 from .projection.reductions import CONVOLUTIONS, PRODUCTS, LongestReduction, op_name
@@ -245,7 +245,7 @@ class JudgedReference:
         with torch.no_grad():
             own = weights.model.state_dict()
             for name, value in weights.state:
-                own[name].copy_(value)
+                distinct(own[name]).copy_(distinct(value, own[name]))
             torch.manual_seed(seed)
             return weights.model(*inputs)
 
@@ -259,7 +259,7 @@ class JudgedReference:
             own = model.state_dict()
             with torch.no_grad():
                 for name, value in weights.state:
-                    own[name].copy_(value)
+                    distinct(own[name]).copy_(distinct(value, own[name]))
                 model = model.double()
                 torch.manual_seed(seed)
                 output = model(*clone(inputs, torch.float64))

@@ -23,11 +23,12 @@ from . import sandbox
 from .ahead import Ahead
 from .arena import Arena, CudaArena
 from .baselines import Compiled, Eager, Over, Shelf, Timing
-from .confirming import Confirmed, Empties, Seat, confirm, memory_share
+from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .locks import Turns
 from .physics import physical_floor
 from .protocol import Reply, finite_floats
+from .references import JudgedReference
 from .sitting import Figures, Rejected, Sitting
 from .spares import Spares
 from .structure import pack
@@ -177,8 +178,12 @@ class CudaBench:
     def _confirm(
         self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest
     ) -> Confirmed | None:
-        with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
-            return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
+        """None where there is no memory for it: the screened figure then stands, and says that it is one."""
+        try:
+            with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
+                return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
+        except NoRoom:
+            return None
 
     def software(self) -> dict[str, str]:
         return {

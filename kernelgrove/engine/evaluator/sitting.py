@@ -19,7 +19,9 @@ from .laps import Laps
 from .locks import Turns
 from .protocol import ProtocolBreak, Reply
 from .references import Case, JudgedReference, Weights
+from .structure import DESCRIBED
 from .tensors import identical
+from .values import compare_value
 from .variants import gaps
 from .workers import Prepared, Worker
 
@@ -81,6 +83,7 @@ class Sitting:
         self.launches = 1  # that one call makes, as far as was seen
         self.by_name = False  # whether ModelNew took the weights by name
         self.draw = 0  # of the weights that ModelNew was last constructed with
+        self.said: list[Any] = []  # what the worker said of the outputs that were last delivered
         self.on = ""  # the variant of the inputs that a message is about
 
     def __enter__(self) -> Sitting:
@@ -194,9 +197,16 @@ class Sitting:
         return [[expected.path, slot.to_json() if slot is not None else None] for expected, slot in pairs]
 
     def delivered(self, reply: dict[str, Any], case: Case) -> None:
-        """Raise Wrong unless the worker says that it copied outputs of the right form."""
+        """Raise Wrong unless the worker says that outputs of the right form came out and were copied."""
+        leaves = reply["leaves"]
+        if len(leaves) != min(reply["count"], DESCRIBED):
+            raise ProtocolBreak("the worker does not say what forward returned")
+        problem = describe_mismatch(leaves, reply["count"], case.expected)
         if not reply["copied"]:
-            raise Wrong(Verdict(None, describe_mismatch(reply["leaves"], reply["count"], case.expected)))
+            problem = problem or "the output has another form than the reference's"
+        if problem:
+            raise Wrong(Verdict(None, problem))
+        self.said = leaves
 
     def verdict(self, case: Case, allclose: float | None) -> float | None:
         """The largest error over all outputs of the last call. Raises Rejected or Wrong."""
@@ -208,10 +218,12 @@ class Sitting:
             if number not in case.mutable and not identical(view, master):
                 raise Rejected(f"forward changed input {number}, which the reference leaves alone; work on a copy")
         worst: float | None = None
-        for expected, output in zip(case.expected, outputs, strict=True):
+        for number, (expected, output) in enumerate(zip(case.expected, outputs, strict=True)):
             if output is None:
-                continue
-            found = compare(self.arena.view(output).clone(), expected, allclose)
+                _path, _shape, kind, shown = self.said[number]
+                found = compare_value(kind, shown, expected, allclose)
+            else:
+                found = compare(self.arena.view(output).clone(), expected, allclose)
             if found.message:
                 raise Wrong(found)
             if found.error is not None:

@@ -177,7 +177,7 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> C
     pairs: list[tuple[Chunk, Chunk]] = []
     own: list[Chunk] = [candidate.chunk(allclose, checked=0)]  # finds out how many calls can be queued, and warms up
     # Where the stream is not stalled, one call after the other already goes through the host.
-    serial = candidate.serial(allclose) if candidate.stall and candidate.calls > 1 else []
+    serial = candidate.serial(allclose) if candidate.stall else []
     own.clear()
     for _ in range(_MOST):
         before = baseline.chunk(None, checked=0) if baseline is not None else None

@@ -253,17 +253,17 @@ def _seat_in(bench: Bench, reference: JudgedReference, tail: str, request: Evalu
     try:
         if tail is _EAGER:
             with bench.turns.shared():
-                sitting.load(reference.case(0), request.precision)
+                sitting.load(reference.case(0), request.precision, Laps())
                 sitting.call(reference.case(0), first=True)
                 sitting.call(reference.case(0), first=False, observe=True)
         elif MODES["max-autotune"] in tail:
             with bench.turns.alone():  # it times kernels itself
-                sitting.load(reference.case(0), request.precision)
+                sitting.load(reference.case(0), request.precision, Laps())
                 sitting.call(reference.case(0), first=True)
         else:
             # Compiling is seconds of the host's work and an instant of the GPU's: nobody should wait for it.
             case = reference.case(0)
-            sitting.load(case, request.precision)
+            sitting.load(case, request.precision, Laps())
             sitting.call(case, first=True)
     except BaseException:
         sitting.close()

@@ -97,6 +97,8 @@ class Seat:
         self.timeout_s = timeout_s
         self._empties = empties
         room = min(_MEMORY, memory)
+        if Layout.of(self.case).size(1) > room:
+            raise NoRoom
         queue = max(1, _QUEUE // (sitting.launches + 2 + len(self.case.expected)))
         self.calls = calls_a_chunk(estimate_ms, AIM_MS, Layout.of(self.case).stride, room, queue)
         self.stall = True

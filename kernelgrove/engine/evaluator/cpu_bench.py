@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -91,13 +91,15 @@ class CpuBench:
     def arena(self, size: int) -> Arena:
         return CpuArena.create(size)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
         """Compile for the target and count at full size, both without running the kernel; then project.
 
         Raises WorkerFailed with the compiler's own message where the candidate does not compile for the target.
         """
         with laps.lap("projecting"):
-            return self._figures(sitting, request)
+            found = self._figures(sitting, request)
+        advise()
+        return found
 
     def _figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
         full = self._full_size(request)

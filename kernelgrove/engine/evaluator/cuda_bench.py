@@ -7,7 +7,7 @@ import platform
 import shutil
 import statistics
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest
 
 from . import sandbox
 from .ahead import Ahead
-from .arena import Arena, CudaArena
+from .arena import Arena, CudaArena, CudaError
 from .baselines import Compiled, Eager, Over, Shelf, Timing
 from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
@@ -109,7 +109,7 @@ class CudaBench:
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
         self.timing = Timing(Empties(lambda: self.fork("default"), self.index), self.flush_bytes, self._around)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
-        self.spares = Spares(self._fork_spare, self.turns, parallel, self._calibration)
+        self.spares = Spares(self._fork_spare, parallel, self._calibration)
         self.shelf = Shelf(self, self.timing, self._background)
         folder = cache / "baselines" if cache is not None else None
         self.compiled = Compiled(self, self.shelf, self.timing, self._background, folder)
@@ -124,7 +124,7 @@ class CudaBench:
             if precision != self._precision:  # a judge works at one; nobody knew which before
                 self.spares.close()
                 self._precision = precision
-                self.spares = Spares(self._fork_spare, self.turns, self._parallel, self._calibration)
+                self.spares = Spares(self._fork_spare, self._parallel, self._calibration)
         worker = self.spares.take()
         if prepared is not None:
             worker.furnish(prepared.folder)
@@ -148,7 +148,7 @@ class CudaBench:
             if name != "eager":
                 self.compiled.start(name, reference, request, self._software)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
         """Screen the candidate, and confirm it under seal beside eager PyTorch if it may beat ``request.best_ms``."""
         reference = sitting.reference
         with self.shelf.borrow(reference, request) as eager:
@@ -166,6 +166,7 @@ class CudaBench:
                 if request.best_ms is None or screened.time_ms <= _HOPELESS * request.best_ms:
                     with laps.lap("confirming"):
                         confirmed = self._confirm(sitting, screened, base, request)
+                advise()
         state = self.state.read()
         figure = confirmed.figure if confirmed is not None else screened
         floor = physical_floor(reference, self.facts, self.l2_bytes)
@@ -182,7 +183,9 @@ class CudaBench:
         try:
             with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
                 return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
-        except NoRoom:
+        except (NoRoom, CudaError, torch.OutOfMemoryError):
+            sitting.reference.forget()
+            torch.cuda.empty_cache()
             return None
 
     def software(self) -> dict[str, str]:

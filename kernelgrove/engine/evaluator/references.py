@@ -187,6 +187,12 @@ class JudgedReference:
             return self._weaknesses[allclose]
 
     @property
+    def ready(self) -> bool:
+        """Whether case 0 is there, so that a candidate can be loaded without computing anything."""
+        with self._lock:
+            return 0 in self._cases
+
+    @property
     def key(self) -> str:
         return f"{self.instance.digest}:{self.instance.key}"
 

@@ -6,6 +6,7 @@ Runs in the judge. What differs between devices is the ``Bench``'s.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,7 +61,8 @@ class Bench(Protocol):
 
     def arena(self, size: int) -> Arena: ...
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures: ...
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
+        """What there is to say about speed; calls *advise* when the worker has nothing more to lose."""
 
 
 class Sitting:
@@ -101,11 +103,13 @@ class Sitting:
         if self.prepared is not None:
             shutil.rmtree(self.prepared.folder, ignore_errors=True)
 
-    def load(self, case: Case, precision: str) -> None:
+    def load(self, case: Case, precision: str, laps: Laps) -> None:
         """Start a worker, give it the code and construct ModelNew under the case's weights."""
         self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
-        self.worker = self.bench.fork(precision, self.prepared)
-        self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
+        with laps.lap("loading: worker"):
+            self.worker = self.bench.fork(precision, self.prepared)
+        with laps.lap("loading: memory"):
+            self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
         self._construct(case.weights)
 
     def reload(self, draw: int) -> None:

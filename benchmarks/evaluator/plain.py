@@ -3,7 +3,8 @@
     python -m benchmarks.evaluator.plain NAME...
 
 Inputs rotate over as many sets as fit 8 GiB, so that large ones are not in L2 when their turn comes; a spinning kernel
-first lets the host queue ahead, so that launches are not what is timed. Prints one JSON object a kernel: the median in ms.
+first lets the host queue ahead, so that launches are not what is timed. Prints one JSON object a kernel: the median,
+in ms.
 """
 
 from __future__ import annotations

@@ -61,14 +61,16 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--parallel", type=int, default=None)
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--once", action="store_true", help="only with nothing kept from before")
     parser.add_argument("--naive", type=int, default=6, help="candidates judged the field's way, one process each")
     options = parser.parse_args()
     candidates = mix(options.repeat)
     os.environ["KERNELGROVE_CACHE"] = tempfile.mkdtemp()
     print("nothing kept from before:")
-    first(options.device, options.parallel, candidates)
-    print("\ncompiled baselines kept from before:")
     results, rate = first(options.device, options.parallel, candidates)
+    if not options.once:
+        print("\ncompiled baselines kept from before:")
+        results, rate = first(options.device, options.parallel, candidates)
     if options.naive:
         naive(candidates[: options.naive], results, rate)
 
@@ -93,6 +95,8 @@ def first(device: str, parallel: int | None, candidates: list[Candidate]) -> tup
     whole = sum(seconds.values())
     shares = ", ".join(f"{k} {v:.1f} s ({100 * v / whole:.0f} %)" for k, v in seconds.most_common())
     print("where evaluations spent their time, all threads together:", shares)
+    eager = [found.detail.get("baselines", {}).get("eager", {}).get("seconds") for found in results]
+    print("an eager baseline, made once a problem:", next((seconds for seconds in eager if seconds), None))
     wrong = [
         (c.problem, c.kind, str(r.outcome), r.message[:160])
         for c, r in zip(candidates, results, strict=True)

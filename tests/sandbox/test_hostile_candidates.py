@@ -155,3 +155,61 @@ def test_the_order_of_a_dicts_keys_says_nothing(run: Callable[..., EvaluationRes
     assert run(right, instance).outcome is Outcome.OK, run(right, instance).message
     swapped = candidate("return {'count': [6, launch(x)[:1]], 'y': launch(x)}")
     assert run(swapped, instance).outcome is Outcome.WRONG_RESULT
+
+
+SUMMARY = problem("return {'y': x * 2, 'total': float((x * 2).sum()), 'rows': x.shape[0], 'how': 'sum', 'none': None}")
+
+
+@pytest.mark.parametrize(
+    ("returned", "outcome"),
+    [
+        ("{'y': y, 'total': float(y.flip(0).sum()), 'rows': 6, 'how': 'sum', 'none': None}", Outcome.OK),
+        ("{'y': y, 'total': 0.0, 'rows': 6, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': float(y.sum()), 'rows': -5, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': float(y.sum()), 'rows': 6, 'how': 'max', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': y.sum(), 'rows': 6, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+    ],
+)
+def test_outputs_that_are_no_tensors_are_compared(
+    run: Callable[..., EvaluationResult], returned: str, outcome: Outcome
+):
+    found = run(candidate(f"y = launch(x)\nreturn {returned}"), SUMMARY, trials=2)
+    assert found.outcome is outcome, found.message
+
+
+def test_outputs_that_the_worker_does_not_describe_break_the_protocol(run: Callable[..., EvaluationResult]):
+    forged = "def change(kind, payload):\n    return {**payload, 'leaves': []} if kind == 'CALLED' else payload\n"
+    code = candidate("y = launch(x)\nreturn {'y': y, 'total': 0.0, 'rows': 6, 'how': '', 'none': 0}", forged + FORGING)
+    assert run(code, SUMMARY).outcome is Outcome.REJECTED
+
+
+EXPANDED_BUFFER = """
+def __init__(self):
+    super().__init__()
+    self.register_buffer("ones", torch.ones(6, 1).expand(6, 40))
+"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "forward", "honest"),
+    [
+        ("[torch.randn(6, 40)]", "return x.sum(1, keepdim=True).expand(-1, 8)", None),
+        ("[torch.randn(6, 40)]", "return x.unfold(1, 3, 1)", None),
+        ("[torch.randn(6, 1).expand(6, 40)]", "return x * 2", "return launch(x.contiguous())"),
+        ("[torch.randn(6, 40)]", "return x * self.ones", None),
+    ],
+)
+def test_tensors_whose_elements_share_memory(
+    run: Callable[..., EvaluationResult], inputs: str, forward: str, honest: str | None
+):
+    """An expanded output, input or buffer: what the reference does, a candidate may do, and is compared element by
+    element."""
+    head = EXPANDED_BUFFER if "self.ones" in forward else ""
+    instance = problem(forward, inputs, head)
+    body = "\n".join(f"    {line}" for line in head.splitlines())
+    own = f"{HEAD}\n\nclass ModelNew(nn.Module):\n{body}\n    def forward(self, x):\n        {honest or forward}\n"
+    found = run(own, instance, trials=2)
+    assert found.outcome is Outcome.OK, found.message
+    wrong = f"y = {(honest or forward)[7:]}.clone(); y[-1, ..., -1] += 1; return y"
+    last = own.replace(f"        {honest or forward}", f"        {wrong}")
+    assert run(last, instance).outcome is Outcome.WRONG_RESULT

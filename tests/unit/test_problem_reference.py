@@ -201,3 +201,20 @@ def test_weaknesses_respect_the_rule_and_integers() -> None:
     assert weaknesses(counts, [torch.tensor([1, 2])], allclose_to(counts, 0.0)) == []
     tail = [torch.cat([torch.ones(15), torch.zeros(1)])]
     assert any("tail" in line for line in weaknesses(tail, [torch.ones(16)], allclose_to(tail, 1e-3)))
+
+
+def returning(output: str) -> tuple[str, str]:
+    return "return self.linear(x) * self.scale", f"return {output}"
+
+
+def test_outputs_that_cannot_be_compared() -> None:
+    good = "{'y': self.linear(x), 'n': 5, 'total': 0.5, 'how': 'sum', 'rest': None}"
+    assert len(validate(Reference(GOOD.replace(*returning(good)), "f"), "cpu").outputs) == 5
+    assert (
+        "output['on'] of forward() of Model in f.py is a device, which cannot be compared. Return tensors"
+        in refusal(returning("{'y': self.linear(x), 'on': x.device}"))
+    )
+    assert "output[1] of forward() of Model in f.py is nan" in refusal(returning("self.linear(x), float('nan')"))
+    assert "returns 71 outputs" in refusal(returning("[self.linear(x), *range(70)]"))
+    many = GOOD.replace(*returning("[self.linear(x)] * 70"))
+    assert len(validate(Reference(many, "f"), "cpu").outputs) == 70

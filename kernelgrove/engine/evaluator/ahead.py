@@ -53,7 +53,8 @@ class Ahead:
             with self._nursery.fork("meta", self._facts, request.precision) as worker:
                 # What fails after its kernels were compiled has compiled them all the same.
                 with contextlib.suppress(WorkerFailed):
-                    worker.ask("compile", Reply.COMPILED, limit, *dry.request(request.code))
+                    fields, blobs = dry.request(request.code)
+                    worker.ask("compile", Reply.COMPILED, limit, {**fields, "launchers": True}, blobs)
                 scratch = worker.stop()
                 kept = Path(tempfile.mkdtemp(dir=self._folder))
                 for name in CACHES:

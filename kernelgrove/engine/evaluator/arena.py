@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import math
 import mmap
 import os
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,11 @@ class Spec:
 
     @staticmethod
     def of(tensor: torch.Tensor) -> Spec:
-        return Spec(tuple(tensor.shape), tuple(tensor.stride()), str(tensor.dtype).removeprefix("torch."))
+        """As *tensor* is; one whose elements share memory (an expanded one) gets memory for each."""
+        shape, strides = tuple(tensor.shape), tuple(tensor.stride())
+        if overlaps(shape, strides):
+            strides = tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
+        return Spec(shape, strides, str(tensor.dtype).removeprefix("torch."))
 
     @property
     def storage_bytes(self) -> int:
@@ -61,6 +66,26 @@ class Spec:
             return 0
         extent = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         return extent * torch_dtype(self.dtype).itemsize
+
+
+def overlaps(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether two elements may share memory: unless each stride is past all that smaller ones reach."""
+    reach = 0
+    for stride, size in sorted((stride, size) for size, stride in zip(shape, strides, strict=True) if size != 1):
+        if stride <= reach:
+            return 0 not in shape
+        reach += (size - 1) * stride
+    return False
+
+
+def distinct(tensor: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
+    """A view of *tensor* that has each element of an expanded one (of *like*, where given) once: else such a tensor
+    cannot be written."""
+    like = tensor if like is None else like
+    for dim, (size, stride) in enumerate(zip(like.shape, like.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor
 
 
 def torch_dtype(name: str) -> torch.dtype:

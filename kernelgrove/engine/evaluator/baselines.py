@@ -22,7 +22,7 @@ from typing import Any
 
 from kernelgrove.model import EvaluationRequest
 
-from .confirming import Empties, Seat, confirm, memory_share
+from .confirming import Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .protocol import PROTOCOL_VERSION, ProtocolBreak
 from .references import JudgedReference
@@ -90,16 +90,25 @@ class Eager:
                     self.screened_ms = timing.screen(self.sitting, request).time_ms
                 with laps.lap("calibrating"):
                     share = memory_share(16)
-                    self.seat = Seat(self.sitting, timing.empties, self.screened_ms, share, request.timeout_s)
-                with laps.lap("first chunk"):
-                    self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
+                    self.seat = _seat(self.sitting, timing, self.screened_ms, share, request)
+                if self.seat is not None:
+                    with laps.lap("first chunk"):
+                        self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
         except BaseException:
             self.sitting.close()
             raise
 
     def close(self) -> None:
-        self.seat.close()
+        if self.seat is not None:
+            self.seat.close()
         self.sitting.close()
+
+
+def _seat(sitting: Sitting, timing: Timing, estimate_ms: float, memory: int, request: EvaluationRequest) -> Seat | None:
+    try:
+        return Seat(sitting, timing.empties, estimate_ms, memory, request.timeout_s)
+    except NoRoom:
+        return None
 
 
 @dataclass
@@ -115,6 +124,11 @@ class Shelf:
         self._bench, self._timing, self._threads, self._kept = bench, timing, threads, kept
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Start making the eager baseline of *reference*, if it is not there."""
+        with self.borrow(reference, request):
+            pass
 
     @contextlib.contextmanager
     def borrow(self, reference: JudgedReference, request: EvaluationRequest) -> Iterator[Future[Eager | str]]:
@@ -185,19 +199,27 @@ class Compiled:
                     return Over(None, note=base)
                 with self._bench.turns.alone():
                     estimate = self._timing.screen(sitting, request).time_ms
-                    with Seat(sitting, self._timing.empties, estimate, memory_share(4), request.timeout_s) as seat:
+                    seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
+                    if seat is None or base.seat is None:
+                        return Over(base.screened_ms / estimate, None, "screened", _now())
+                    with seat:
                         found = confirm(seat, base.seat, request.tolerance).ratio
                         assert found is not None
         except FAILURES as error:
             return Over(None, note=f"{type(error).__name__}: {error}"[:500])
-        return Over(found.value, found.interval, measured_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        return Over(found.value, found.interval, measured_at=_now())
 
     def _read(self, key: str) -> Over | None:
         if self._folder is None:
             return None
         try:
             kept = json.loads((self._folder / f"{key}.json").read_text())
-            return Over(float(kept["value"]), tuple(kept["interval"]), "", str(kept["measured_at"]))
+            return Over(
+                float(kept["value"]),
+                tuple(kept["interval"]) if kept["interval"] else None,
+                kept["note"],
+                str(kept["measured_at"]),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -211,6 +233,10 @@ class Compiled:
                 json.dumps({"value": over.value, "interval": over.interval, "measured_at": over.measured_at})
             )
             part.replace(self._folder / f"{key}.json")
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _key(name: str, reference: JudgedReference, request: EvaluationRequest, software: str) -> str:
@@ -227,17 +253,17 @@ def _seat_in(bench: Bench, reference: JudgedReference, tail: str, request: Evalu
     try:
         if tail is _EAGER:
             with bench.turns.shared():
-                sitting.load(reference.case(0), request.precision)
+                sitting.load(reference.case(0), request.precision, Laps())
                 sitting.call(reference.case(0), first=True)
                 sitting.call(reference.case(0), first=False, observe=True)
         elif MODES["max-autotune"] in tail:
             with bench.turns.alone():  # it times kernels itself
-                sitting.load(reference.case(0), request.precision)
+                sitting.load(reference.case(0), request.precision, Laps())
                 sitting.call(reference.case(0), first=True)
         else:
             # Compiling is seconds of the host's work and an instant of the GPU's: nobody should wait for it.
             case = reference.case(0)
-            sitting.load(case, request.precision)
+            sitting.load(case, request.precision, Laps())
             sitting.call(case, first=True)
     except BaseException:
         sitting.close()

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from .arena import distinct
 from .protocol import shorten
 
 FILE_NAME = "candidate.py"
@@ -81,12 +82,12 @@ class Candidate:
             if own.keys() == given.keys() and all(own[name].shape == given[name].shape for name in own):
                 with torch.no_grad():
                     for name, value in given.items():
-                        own[name].copy_(value)
+                        distinct(own[name]).copy_(distinct(value, own[name]))
                 taken = "by name"
         self.model = model
         self._buffers = []
         if isinstance(model, torch.nn.Module):
-            self._buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+            self._buffers = [(buffer, buffer.clone()) for buffer in map(distinct, model.buffers())]
         return taken
 
     def forward(self, inputs: Sequence[Any], seed: int) -> Any:

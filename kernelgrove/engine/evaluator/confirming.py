@@ -35,6 +35,18 @@ _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _QUEUE = 500  # launches that a stalled stream takes without blocking the host (it blocked between 400 and 1600)
 
 
+@dataclass(frozen=True)
+class Empty:
+    """The wall clock over an empty chunk, and over an empty one of a single call at the same time, in ms."""
+
+    chunk_ms: float
+    single_ms: float
+
+
+class NoRoom(Exception):
+    """There is no memory for a second set of inputs and outputs."""
+
+
 @dataclass
 class Empties:
     """What a worker that computes nothing takes for a chunk, by its layout and number of calls. Thread-safe."""
@@ -42,7 +54,7 @@ class Empties:
     fork: Callable[[], Worker]
     device: int
     _worker: Worker | None = None
-    _known: dict[tuple[str, int, bool], float] = field(default_factory=dict)
+    _known: dict[tuple[str, int, bool], Empty] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @contextlib.contextmanager
@@ -58,14 +70,15 @@ class Empties:
                 self.close()
                 raise
 
-    def get(self, case: Case, calls: int, stall: bool, timeout_s: float) -> float:
-        """In ms: the median of three after one that warms up."""
+    def get(self, case: Case, calls: int, stall: bool, timeout_s: float) -> Empty:
+        """Medians of three, after one that warms up."""
         layout = Layout.of(case)
         key = (repr((layout.inputs, layout.outputs)), calls, stall)
         if key not in self._known:
             with self.open(case, calls, timeout_s) as arena:
-                walls = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
-            self._known[key] = statistics.median(walls[1:])
+                chunks = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
+                single = [empty_chunk(arena, case.packed, 1, stall) for _ in range(4)]
+            self._known[key] = Empty(statistics.median(chunks[1:]), statistics.median(single[1:]))
         return self._known[key]
 
     def close(self) -> None:
@@ -84,18 +97,22 @@ class Seat:
         self.timeout_s = timeout_s
         self._empties = empties
         room = min(_MEMORY, memory)
+        if Layout.of(self.case).size(1) > room:
+            raise NoRoom
         queue = max(1, _QUEUE // (sitting.launches + 2 + len(self.case.expected)))
         self.calls = calls_a_chunk(estimate_ms, AIM_MS, Layout.of(self.case).stride, room, queue)
         self.stall = True
+        self._single_ms: float | None = None
         while True:
             try:
                 empties.get(self.case, self.calls, True, timeout_s)  # before this seat's own memory is taken
                 self._sealed = Sealed(sitting.worker, self.case, self.calls, empties.device, timeout_s)
                 return
-            except (CudaError, torch.OutOfMemoryError):
+            except (CudaError, torch.OutOfMemoryError) as error:
+                sitting.reference.forget()
                 torch.cuda.empty_cache()
                 if self.calls == 1:
-                    raise
+                    raise NoRoom from error
                 self.calls //= 2
 
     def __enter__(self) -> Seat:
@@ -114,8 +131,9 @@ class Seat:
         such a forward waits for the GPU, and is timed with its host."""
         while True:
             empty = self._empties.get(self.case, self.calls, self.stall, self.timeout_s)
+            empty_ms = empty.chunk_ms + self.drift(empty)
             try:
-                return sealed_chunk(self._sealed, self.sitting, self.calls, self.stall, checked, allclose, empty)
+                return sealed_chunk(self._sealed, self.sitting, self.calls, self.stall, checked, allclose, empty_ms)
             except Stuck:
                 if self.calls == 1:
                     self.stall = False
@@ -123,14 +141,19 @@ class Seat:
 
     def serial(self, allclose: float | None) -> list[Chunk]:
         """Chunks of one call, each right after one of the empty worker: what a change of context costs depends on who
-        else is there."""
-        found = []
+        else is there, and chunks of many calls are corrected by what is seen of it here."""
+        found: list[Chunk] = []
         with self._empties.open(self.case, 1, self.timeout_s) as idle:
             for number in range(_SERIAL):
                 empty = empty_chunk(idle, self.case.packed, 1, True)
                 checked = int(number % 4 == 0)
                 found.append(sealed_chunk(self._sealed, self.sitting, 1, True, checked, allclose, empty))
+        self._single_ms = statistics.median(chunk.empty_ms for chunk in found)
         return found
+
+    def drift(self, empty: Empty) -> float:
+        """How much longer an empty chunk takes now than when it was calibrated."""
+        return 0.0 if self._single_ms is None else self._single_ms - empty.single_ms
 
 
 def memory_share(parts: int) -> int:
@@ -154,7 +177,10 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> C
     Raises what ``sealed_chunk`` raises for the candidate.
     """
     pairs: list[tuple[Chunk, Chunk]] = []
-    own: list[Chunk] = []
+    own: list[Chunk] = [candidate.chunk(allclose, checked=0)]  # finds out how many calls can be queued, and warms up
+    # Where the stream is not stalled, one call after the other already goes through the host.
+    serial = candidate.serial(allclose) if candidate.stall else []
+    own.clear()
     for _ in range(_MOST):
         before = baseline.chunk(None, checked=0) if baseline is not None else None
         own.append(candidate.chunk(allclose))
@@ -163,7 +189,5 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> C
         width = ratio(pairs).half_width if pairs else ratio([(chunk, own[0]) for chunk in own]).half_width
         if len(own) >= _LEAST and sum(sum(chunk.claims) for chunk in own) >= AIM_MS and width < _NARROW:
             break
-    # Where the stream is not stalled, one call after the other already goes through the host.
-    serial = candidate.serial(allclose) if candidate.stall and candidate.calls > 1 else []
     median = statistics.median([claim for chunk, _ in pairs for claim in chunk.claims]) if pairs else None
     return Confirmed(sealed(own, serial), ratio(pairs) if pairs else None, median)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from .arena import Spec
+from .structure import described, label
 
 _EPS_FP32 = torch.finfo(torch.float32).eps
 _MIN_ROW = 32
@@ -33,7 +34,7 @@ class Expected:
     fp64 was not possible); *own_rows* is PyTorch's own absolute error a row."""
 
     path: str
-    spec: Spec | None  # None: not a tensor, and *value* must match
+    spec: Spec | None  # None: not a tensor (``values.py``); where *value* is a float, *exact* is a tensor of it
     value: Any = None
     exact: torch.Tensor | None = None
     own_rows: torch.Tensor | None = None
@@ -62,18 +63,34 @@ def tolerance(own: float, lowest: float) -> float:
 
 
 def expect(
-    path: str, own: Any, exact: Any, longest_reduction: int, arithmetic: str, random: bool, least: float = 0.0
+    path: str,
+    own: torch.Tensor,
+    exact: torch.Tensor | None,
+    longest_reduction: int,
+    arithmetic: str,
+    random: bool,
+    least: float = 0.0,
 ) -> Expected:
-    """Build what to expect of one leaf from PyTorch's *own* result and the fp64 one (None: not possible)."""
-    if not isinstance(own, torch.Tensor):
-        return Expected(path, None, value=own, random=random)
+    """Build what to expect of one tensor from PyTorch's *own* result and the fp64 one (None: not possible)."""
     spec = Spec.of(own)
     if not own.dtype.is_floating_point:
         if own.dtype.is_complex:
             parts = torch.view_as_real(own.resolve_conj())
             return Expected(path, spec, exact=parts.double(), tolerance=16 * floor(parts.dtype, longest_reduction))
         return Expected(path, spec, exact=own.clone(), random=random)
-    lowest = floor(own.dtype, longest_reduction, arithmetic)
+    return expect_floating(path, spec, own, exact, floor(own.dtype, longest_reduction, arithmetic), random, least)
+
+
+def expect_floating(
+    path: str,
+    spec: Spec | None,
+    own: torch.Tensor,
+    exact: torch.Tensor | None,
+    lowest: float,
+    random: bool,
+    least: float = 0.0,
+) -> Expected:
+    """What to expect of a tensor of real numbers. *lowest* is the ``floor`` of its type and computation."""
     if exact is None or random:
         note = "" if random else "compared to PyTorch's own result: an fp64 reference was not possible"
         return Expected(path, spec, exact=own.clone(), tolerance=4 * lowest, random=random, note=note)
@@ -171,16 +188,19 @@ def _compare_distribution(got: torch.Tensor, wanted: torch.Tensor, name: str) ->
 
 
 def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expected]) -> str:
-    """Why outputs of the wrong form were not copied: number, then path, shape and dtype of the first that differs."""
+    """What is wrong with the form of outputs: their number, then path, shape and dtype of the first that differs. Empty
+    where nothing is."""
     if count != len(expected):
         return f"forward returned {count} output{'s' if count != 1 else ''}, expected {len(expected)}"
-    for (path, shape, dtype, value), want in zip(leaves, expected, strict=False):
+    for (path, shape, dtype, _value), want in zip(leaves, expected, strict=False):
         name = f"output{want.path}"
-        if path != want.path:
+        if path != label(want.path):
             return f"forward returned output{path} where {name} was expected"
         if want.spec is None:
-            if shape is not None or value != repr(want.value):
-                return f"{name} is {value if shape is None else 'a tensor'}, expected {want.value!r}"
+            kind, shown = described(want.value)
+            if shape is not None or (dtype != kind and not (kind == "float" and dtype == "int")):
+                is_now = "a tensor" if shape is not None else f"a {dtype}"
+                return f"{name} is {is_now}, expected the {kind} {shown}"
             continue
         if shape is None:
             return f"{name} is a {dtype}, expected a tensor of shape {tuple(want.spec.shape)}"
@@ -188,7 +208,7 @@ def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expect
             return f"{name} has shape {tuple(shape)}, expected shape {want.spec.shape}"
         if dtype != want.spec.dtype:
             return f"{name} has dtype {dtype}, expected {want.spec.dtype}"
-    return "the output has another form than the reference's"
+    return ""
 
 
 # ------------------------------------------------------------------------------------------------- rows

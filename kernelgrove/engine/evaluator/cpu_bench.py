@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ from .locks import Turns
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
 from .protocol import Reply
+from .references import JudgedReference
 from .sitting import Figures, Sitting
 from .structure import flatten
 from .tensors import is_tensor
@@ -81,19 +82,24 @@ class CpuBench:
             )
         return None  # a candidate that is wrong should not be compiled; one that is right is, for its figure
 
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Nothing: the reference is projected at its first candidate's figure."""
+
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
         return self.interpreting.fork("cpu", self.facts, precision, prepared)
 
     def arena(self, size: int) -> Arena:
         return CpuArena.create(size)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
         """Compile for the target and count at full size, both without running the kernel; then project.
 
         Raises WorkerFailed with the compiler's own message where the candidate does not compile for the target.
         """
         with laps.lap("projecting"):
-            return self._figures(sitting, request)
+            found = self._figures(sitting, request)
+        advise()
+        return found
 
     def _figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
         full = self._full_size(request)

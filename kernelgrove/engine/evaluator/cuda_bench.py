@@ -7,7 +7,7 @@ import platform
 import shutil
 import statistics
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest
 
 from . import sandbox
 from .ahead import Ahead
-from .arena import Arena, CudaArena
+from .arena import Arena, CudaArena, CudaError
 from .baselines import Compiled, Eager, Over, Shelf, Timing
-from .confirming import Confirmed, Empties, Seat, confirm, memory_share
+from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .locks import Turns
 from .physics import physical_floor
 from .protocol import Reply, finite_floats
+from .references import JudgedReference
 from .sitting import Figures, Rejected, Sitting
 from .spares import Spares
 from .structure import pack
@@ -86,6 +87,7 @@ class CudaBench:
         self.state = State(_bus_id(self.properties))
         self.l2_bytes = int(getattr(self.properties, "L2_cache_size", 0)) or int(float(facts.get("l2_mb", 50)) * 2**20)
         self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
+        self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         policy = sandbox.Policy(
@@ -107,7 +109,7 @@ class CudaBench:
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
         self.timing = Timing(Empties(lambda: self.fork("default"), self.index), self.flush_bytes, self._around)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
-        self.spares = Spares(self._fork_spare, self.turns, parallel, self._calibration)
+        self.spares = Spares(self._fork_spare, parallel, self._calibration)
         self.shelf = Shelf(self, self.timing, self._background)
         folder = cache / "baselines" if cache is not None else None
         self.compiled = Compiled(self, self.shelf, self.timing, self._background, folder)
@@ -122,7 +124,7 @@ class CudaBench:
             if precision != self._precision:  # a judge works at one; nobody knew which before
                 self.spares.close()
                 self._precision = precision
-                self.spares = Spares(self._fork_spare, self.turns, self._parallel, self._calibration)
+                self.spares = Spares(self._fork_spare, self._parallel, self._calibration)
         worker = self.spares.take()
         if prepared is not None:
             worker.furnish(prepared.folder)
@@ -140,13 +142,18 @@ class CudaBench:
                     )
         return self.ahead.compile(request)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        self.shelf.begin(reference, request)
+        for name in request.baselines:
+            if name != "eager":
+                self.compiled.start(name, reference, request, self._software)
+
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
         """Screen the candidate, and confirm it under seal beside eager PyTorch if it may beat ``request.best_ms``."""
         reference = sitting.reference
-        software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         with self.shelf.borrow(reference, request) as eager:
             over = {
-                name: self.compiled.start(name, reference, request, software)
+                name: self.compiled.start(name, reference, request, self._software)
                 for name in request.baselines
                 if name != "eager"
             }
@@ -159,6 +166,7 @@ class CudaBench:
                 if request.best_ms is None or screened.time_ms <= _HOPELESS * request.best_ms:
                     with laps.lap("confirming"):
                         confirmed = self._confirm(sitting, screened, base, request)
+                advise()
         state = self.state.read()
         figure = confirmed.figure if confirmed is not None else screened
         floor = physical_floor(reference, self.facts, self.l2_bytes)
@@ -168,9 +176,17 @@ class CudaBench:
             ratios = {name: found.result() for name, found in over.items()}
         return _figures(screened, confirmed, base, ratios, state)
 
-    def _confirm(self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest) -> Confirmed:
-        with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
-            return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
+    def _confirm(
+        self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest
+    ) -> Confirmed | None:
+        """None where there is no memory for it: the screened figure then stands, and says that it is one."""
+        try:
+            with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
+                return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
+        except (NoRoom, CudaError, torch.OutOfMemoryError):
+            sitting.reference.forget()
+            torch.cuda.empty_cache()
+            return None
 
     def software(self) -> dict[str, str]:
         return {

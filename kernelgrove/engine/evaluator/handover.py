@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .arena import torch_dtype
+from .structure import DESCRIBED, described, label
 
 #: The leaves of an output with their paths (``structure.flatten``), and what the judge wants: path and slot of each.
 Leaves = Sequence[tuple[str, Any]]
@@ -15,16 +16,14 @@ Wanted = Sequence[Any]
 
 
 def describe(leaves: Leaves) -> list[list[Any]]:
-    """Path, shape, dtype (or type) and value of the first leaves, as a reply carries them."""
-    described: list[list[Any]] = []
-    for path, leaf in leaves[:64]:
+    """Path, shape, dtype (or kind) and value of the first leaves, as a reply carries them."""
+    found: list[list[Any]] = []
+    for path, leaf in leaves[:DESCRIBED]:
         if isinstance(leaf, torch.Tensor):
-            described.append([path, list(leaf.shape), str(leaf.dtype).removeprefix("torch."), None])
-        elif isinstance(leaf, bool | int | float) or leaf is None:
-            described.append([path, None, type(leaf).__name__, repr(leaf)])
+            found.append([label(path), list(leaf.shape), str(leaf.dtype).removeprefix("torch."), None])
         else:
-            described.append([path, None, type(leaf).__name__, None])
-    return described
+            found.append([label(path), None, *described(leaf)])
+    return found
 
 
 def fits(leaves: Leaves, wanted: Wanted) -> bool:

@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,12 +21,13 @@ from kernelgrove.model import Instance
 from kernelgrove.problems.audit import weaknesses
 from kernelgrove.problems.reference import Reference
 
-from .arena import torch_dtype
+from .arena import distinct, torch_dtype
 from .candidate import set_precision
-from .correctness import Expected, compare, expect, unravel
+from .correctness import Expected, compare, expect, floor, unravel
 from .projection.reductions import CONVOLUTIONS, PRODUCTS, LongestReduction, op_name
 from .structure import flatten, pack
 from .tensors import clone, close, identical, is_tensor
+from .values import expect_value, sensitivities
 from .variants import VARIANTS, Variant, apply
 
 #: Draws of the weights: as given, again, and again with what every seed leaves alike changed.
@@ -104,6 +106,12 @@ class JudgedReference:
                 self._cases.popitem(last=False)
             return case
 
+    def forget(self) -> None:
+        """Drop what is kept of cases: another use of the memory is at hand."""
+        with self._lock:
+            self._cases.clear()
+            self._variants.clear()
+
     def fresh_case(self, draw: int) -> Case:
         """A case on inputs that are drawn for one evaluation, and not kept."""
         return self.case_of(self.fresh_inputs(), draw, secrets.randbits(31))
@@ -149,7 +157,8 @@ class JudgedReference:
         ):
             return None
         least = max(
-            (float(e.exact.abs().max()) for e in plain.expected if e.exact is not None and e.exact.numel()), default=0.0
+            (float(e.exact.abs().max()) for e in plain.expected if e.spec and e.exact is not None and e.exact.numel()),
+            default=0.0,
         )
         try:
             case = self.case_of(changed, draw, plain.forward_seed, least if variant.flat else 0.0)
@@ -176,6 +185,12 @@ class JudgedReference:
                 random = any(expected.random for expected in leaves)
                 self._weaknesses[allclose] = [] if random else weaknesses(answers, other, passes)
             return self._weaknesses[allclose]
+
+    @property
+    def ready(self) -> bool:
+        """Whether case 0 is there, so that a candidate can be loaded without computing anything."""
+        with self._lock:
+            return 0 in self._cases
 
     @property
     def key(self) -> str:
@@ -228,10 +243,17 @@ class JudgedReference:
         exact = None if self._random else self._exact(weights, inputs, forward_seed)
         exact_leaves: Sequence[tuple[str, Any]] = flatten(exact, ordered=True) if exact is not None else []
         arithmetic = _arithmetic(self.precision, self.device, reduction)
+        scales = {} if self._random else sensitivities(partial(self._forward, weights, seed=forward_seed), inputs, own)
         expected = []
         for index, (path, leaf) in enumerate(flatten(own, ordered=True)):
             wanted = exact_leaves[index][1] if exact is not None else None
-            expected.append(expect(path, leaf, wanted, reduction.k, arithmetic, self._random, least))
+            if is_tensor(leaf):
+                expected.append(expect(path, leaf, wanted, reduction.k, arithmetic, self._random, least))
+            else:
+                lowest = floor(_coarsest([*masters, *_tensors(own)]), reduction.k, arithmetic)
+                expected.append(
+                    expect_value(path, leaf, wanted, lowest, self._random, max(least, scales.get(path, 0.0)))
+                )
         held = sum(t.numel() * t.element_size() for t in masters)
         held += sum(e.exact.numel() * e.exact.element_size() for e in expected if e.exact is not None)
         return Case(weights, forward_seed, masters, packed, mutable, expected, held, exact is not None)
@@ -240,7 +262,7 @@ class JudgedReference:
         with torch.no_grad():
             own = weights.model.state_dict()
             for name, value in weights.state:
-                own[name].copy_(value)
+                distinct(own[name]).copy_(distinct(value, own[name]))
             torch.manual_seed(seed)
             return weights.model(*inputs)
 
@@ -254,7 +276,7 @@ class JudgedReference:
             own = model.state_dict()
             with torch.no_grad():
                 for name, value in weights.state:
-                    own[name].copy_(value)
+                    distinct(own[name]).copy_(distinct(value, own[name]))
                 model = model.double()
                 torch.manual_seed(seed)
                 output = model(*clone(inputs, torch.float64))
@@ -326,6 +348,16 @@ def _disturb(model: torch.nn.Module, seed: int) -> None:
             if parameter.numel() > 1 and bool((parameter == parameter.reshape(-1)[0]).all()):
                 noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 0.5 - 0.25
                 parameter.add_(noise.to(parameter))
+
+
+def _tensors(output: Any) -> list[torch.Tensor]:
+    return [leaf for _, leaf in flatten(output) if is_tensor(leaf)]
+
+
+def _coarsest(tensors: Sequence[torch.Tensor]) -> torch.dtype:
+    """The floating type with the fewest digits among *tensors*."""
+    floating = [tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point]
+    return max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
 
 
 def _answer(expected: Expected) -> torch.Tensor:

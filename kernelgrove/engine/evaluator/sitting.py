@@ -6,6 +6,7 @@ Runs in the judge. What differs between devices is the ``Bench``'s.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,7 +20,9 @@ from .laps import Laps
 from .locks import Turns
 from .protocol import ProtocolBreak, Reply
 from .references import Case, JudgedReference, Weights
+from .structure import DESCRIBED
 from .tensors import identical
+from .values import compare_value
 from .variants import gaps
 from .workers import Prepared, Worker
 
@@ -51,11 +54,15 @@ class Bench(Protocol):
     def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
         """Compile what can be compiled before the device is asked for. The caller removes its folder."""
 
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Start in the background what the figures of *reference*'s candidates will need."""
+
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker: ...
 
     def arena(self, size: int) -> Arena: ...
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures: ...
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
+        """What there is to say about speed; calls *advise* when the worker has nothing more to lose."""
 
 
 class Sitting:
@@ -78,6 +85,7 @@ class Sitting:
         self.launches = 1  # that one call makes, as far as was seen
         self.by_name = False  # whether ModelNew took the weights by name
         self.draw = 0  # of the weights that ModelNew was last constructed with
+        self.said: list[Any] = []  # what the worker said of the outputs that were last delivered
         self.on = ""  # the variant of the inputs that a message is about
 
     def __enter__(self) -> Sitting:
@@ -95,11 +103,13 @@ class Sitting:
         if self.prepared is not None:
             shutil.rmtree(self.prepared.folder, ignore_errors=True)
 
-    def load(self, case: Case, precision: str) -> None:
+    def load(self, case: Case, precision: str, laps: Laps) -> None:
         """Start a worker, give it the code and construct ModelNew under the case's weights."""
         self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
-        self.worker = self.bench.fork(precision, self.prepared)
-        self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
+        with laps.lap("loading: worker"):
+            self.worker = self.bench.fork(precision, self.prepared)
+        with laps.lap("loading: memory"):
+            self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
         self._construct(case.weights)
 
     def reload(self, draw: int) -> None:
@@ -191,9 +201,16 @@ class Sitting:
         return [[expected.path, slot.to_json() if slot is not None else None] for expected, slot in pairs]
 
     def delivered(self, reply: dict[str, Any], case: Case) -> None:
-        """Raise Wrong unless the worker says that it copied outputs of the right form."""
+        """Raise Wrong unless the worker says that outputs of the right form came out and were copied."""
+        leaves = reply["leaves"]
+        if len(leaves) != min(reply["count"], DESCRIBED):
+            raise ProtocolBreak("the worker does not say what forward returned")
+        problem = describe_mismatch(leaves, reply["count"], case.expected)
         if not reply["copied"]:
-            raise Wrong(Verdict(None, describe_mismatch(reply["leaves"], reply["count"], case.expected)))
+            problem = problem or "the output has another form than the reference's"
+        if problem:
+            raise Wrong(Verdict(None, problem))
+        self.said = leaves
 
     def verdict(self, case: Case, allclose: float | None) -> float | None:
         """The largest error over all outputs of the last call. Raises Rejected or Wrong."""
@@ -205,10 +222,12 @@ class Sitting:
             if number not in case.mutable and not identical(view, master):
                 raise Rejected(f"forward changed input {number}, which the reference leaves alone; work on a copy")
         worst: float | None = None
-        for expected, output in zip(case.expected, outputs, strict=True):
+        for number, (expected, output) in enumerate(zip(case.expected, outputs, strict=True)):
             if output is None:
-                continue
-            found = compare(self.arena.view(output).clone(), expected, allclose)
+                _path, _shape, kind, shown = self.said[number]
+                found = compare_value(kind, shown, expected, allclose)
+            else:
+                found = compare(self.arena.view(output).clone(), expected, allclose)
             if found.message:
                 raise Wrong(found)
             if found.error is not None:

@@ -6,15 +6,18 @@ from typing import Any
 
 import torch
 
+from .arena import Spec
+
 
 def is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
 
 def clone(value: Any, floating: torch.dtype | None = None) -> Any:
-    """A copy of nested inputs, strides kept, floating tensors cast where *floating* is given."""
+    """A copy of nested inputs, strides kept as ``Spec.of`` does, floating tensors cast where *floating* is given."""
     if isinstance(value, torch.Tensor):
-        copied = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+        spec = Spec.of(value)
+        copied = torch.empty_strided(spec.shape, spec.strides, dtype=value.dtype, device=value.device)
         copied.copy_(value)
         return copied.to(floating) if floating is not None and value.dtype.is_floating_point else copied
     if isinstance(value, tuple) and hasattr(value, "_fields"):

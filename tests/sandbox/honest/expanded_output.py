@@ -3,7 +3,6 @@
 # does: Repeats a column by a view of stride 0, as the reference does.
 # accept: ok
 # provenance: custom
-# open: F18
 
 import torch
 import triton

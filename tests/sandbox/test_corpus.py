@@ -28,8 +28,6 @@ TRIALS, SAMPLES = 3, 50
 SHARE, SLACK_MS = 0.90, 0.010
 LONGEST_MESSAGE = 7000
 
-DEVICES = ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)]
-
 
 @dataclass(frozen=True)
 class Judged:
@@ -82,15 +80,13 @@ class Sitting:
             self.judged = dict(zip((entry.name for entry in entries), found, strict=True))
 
 
-@pytest.fixture(scope="module", params=DEVICES)
-def sitting(request: pytest.FixtureRequest) -> Iterator[Sitting]:
-    device = request.param
+@pytest.fixture(scope="module")
+def sitting(pool: Pool, device: str) -> Sitting:
     entries = [entry for entry in (*HONEST, *EXPLOITS) if entry.runs_on(device) and "alone" not in entry.fields]
     entries.sort(key=lambda entry: not entry.timed_on(device))  # the long ones first
-    with Pool(device, parallel=3 if device == "cpu" else 4) as pool:
-        made = Sitting(device, pool)
-        made.judge_all(entries)
-        yield made
+    made = Sitting(device, pool)
+    made.judge_all(entries)
+    return made
 
 
 def marked(entries: list[Entry]) -> list[object]:
@@ -128,11 +124,11 @@ def test_honest(sitting: Sitting, entry: Entry, request: pytest.FixtureRequest) 
 ALONE = [pytest.param(entry, id=entry.name) for entry in EXPLOITS if "alone" in entry.fields]
 
 
-@pytest.fixture(scope="module", params=DEVICES)
-def lone(request: pytest.FixtureRequest) -> Iterator[Sitting]:
+@pytest.fixture(scope="module")
+def lone(device: str) -> Iterator[Sitting]:
     """A pool for what may not be judged beside others, one at a time. It starts with the first question."""
-    with Pool(request.param, parallel=1) as pool:
-        yield Sitting(request.param, pool)
+    with Pool(device, parallel=1) as pool:
+        yield Sitting(device, pool)
 
 
 @pytest.mark.parametrize("entry", ALONE)
@@ -228,12 +224,15 @@ def test_nothing_is_left_in_the_judge(sitting: Sitting) -> None:
             if entry.name in ("channel/flood", "channel/passed_descriptors", "channel/closed_socket", "host/daemon"):
                 sitting.judge(entry)
     after = held(sitting)
-    assert after["descriptors"] <= before["descriptors"] + 1, (before, after)
-    assert after["threads"] <= before["threads"] + sitting.pool.parallel
-    assert not after["scratch"] and not after["processes"]
+    # On a GPU workers in waiting come and go, and baselines stay.
+    more = 0 if sitting.device == "cpu" else 2 * sitting.pool.parallel
+    assert after["descriptors"] <= before["descriptors"] + 1 + more, (before, after)
+    assert after["threads"] <= before["threads"] + sitting.pool.parallel + more
+    assert after["folders"] <= before["folders"] * (sitting.device != "cpu") + more
+    assert after["processes"] <= before["processes"] * (sitting.device != "cpu") + more
 
 
-def held(sitting: Sitting) -> dict[str, object]:
+def held(sitting: Sitting) -> dict[str, int]:
     assert sitting.pool._process is not None
     judge = sitting.pool._process.pid
     nurseries = {int(pid) for pid in Path(f"/proc/{judge}/task/{judge}/children").read_text().split()}
@@ -241,8 +240,8 @@ def held(sitting: Sitting) -> dict[str, object]:
     return {
         "descriptors": len(list(Path(f"/proc/{judge}/fd").iterdir())),
         "threads": len(list(Path(f"/proc/{judge}/task").iterdir())),
-        "scratch": [str(path) for home in homes for path in home.glob("w*") if path.is_dir()],
-        "processes": descendants(judge) - nurseries,
+        "folders": len([path for home in homes for path in home.glob("w*") if path.is_dir()]),
+        "processes": len(descendants(judge) - nurseries),
     }
 
 

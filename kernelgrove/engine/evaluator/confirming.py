@@ -146,8 +146,8 @@ class Seat:
                 self.calls = max(1, self.calls // 4)
 
     def serial(self, allclose: float | None, wanted: int) -> list[Chunk]:
-        """At least *wanted* chunks of one call, each right after one of the empty worker: what a change of context takes
-        depends on who else is there. Chunks of many calls are corrected by what is seen of it here."""
+        """At least *wanted* chunks of one call, each right after one of the empty worker: what a change of context
+        takes depends on who else is there. Chunks of many calls are corrected by what is seen of it here."""
         found: list[Chunk] = []
         with self._empties.open(self.case, 1, self.timeout_s) as idle:
             while len(found) < wanted:

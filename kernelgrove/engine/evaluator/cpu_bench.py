@@ -104,14 +104,14 @@ class CpuBench:
     def _figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
         full = self._full_size(request)
         if isinstance(full, str):
-            return Figures(None, {"eager": None, "compile": None}, note=full)
+            return Figures(None, dict.fromkeys(request.baselines), note=full)
         sitting.doing = f"compiling for {self.facts.get('name')}"
         compiling = self._pool.submit(self._compile, full, request)
         try:
             works = self._count(full, request)
         finally:
             compiled = compiling.result()
-        baselines: dict[str, float | None] = {"eager": full.eager.time_ms, "compile": None}
+        baselines: dict[str, float | None] = {**dict.fromkeys(request.baselines), "eager": full.eager.time_ms}
         if isinstance(compiled, str) or isinstance(works, str):
             return Figures(None, baselines, note=compiled if isinstance(compiled, str) else str(works))
         projection = project(works, compiled, self.facts, full.compulsory)

@@ -33,7 +33,7 @@ from .sitting import Figures, Rejected, Sitting
 from .spares import Spares
 from .structure import pack
 from .timing import Figure
-from .workers import Prepared, Standby, Worker
+from .workers import Prepared, Standby, Worker, WorkerFailed
 
 _HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)
 #: The flush before each screened call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets
@@ -186,6 +186,9 @@ class CudaBench:
         except (NoRoom, CudaError, torch.OutOfMemoryError):
             sitting.reference.forget()
             torch.cuda.empty_cache()
+            if isinstance(base, Eager) and base.seat is not None:  # there was room for the reference
+                message = "it leaves no memory for a second set of inputs and outputs beside what it holds"
+                raise WorkerFailed("out_of_memory", "time", message) from None
             return None
 
     def software(self) -> dict[str, str]:

@@ -157,7 +157,7 @@ class Sitting:
             "observe": observe,
         }
         reply = self.worker.ask("call", Reply.CALLED, self.timeout_s, fields, [case.packed])
-        if reply["provenance"]:
+        if observe and reply["provenance"]:
             self.provenance = reply["provenance"]
             self.operators = reply.get("operators", [])
             self.launches = max(1, reply.get("launches", 1))

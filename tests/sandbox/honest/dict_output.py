@@ -3,6 +3,7 @@
 # does: A dictionary with a tensor, an integer and two floats, reduced in another order than PyTorch's.
 # accept: ok
 # provenance: mixed
+# timed: gpu
 
 import torch
 import triton

@@ -213,3 +213,39 @@ def test_tensors_whose_elements_share_memory(
     wrong = f"y = {(honest or forward)[7:]}.clone(); y[-1, ..., -1] += 1; return y"
     last = own.replace(f"        {honest or forward}", f"        {wrong}")
     assert run(last, instance).outcome is Outcome.WRONG_RESULT
+
+
+DROPPED = problem("return nn.functional.dropout(torch.tanh(x), 0.5), x * 2", "[torch.randn(32, 128)]")
+OWN_NOISE = """
+@triton.jit
+def drop(x_ptr, y_ptr, seed, count, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + at, mask=at < count, other=0.0)
+    kept = tl.rand(seed, at) > 0.5
+    y = 2 / (1 + tl.exp(-2 * x)) - 1
+    tl.store(y_ptr + at, tl.where(kept, 2 * y, 0.0), mask=at < count)
+
+
+def dropped(x, seed):
+    y = torch.empty_like(x)
+    drop[(triton.cdiv(x.numel(), 512),)](x, y, seed, x.numel(), BLOCK=512)
+    return y
+"""
+
+
+@pytest.mark.parametrize(
+    ("forward", "says"),
+    [
+        ("return dropped(x, int(torch.randint(1 << 30, ()))), launch(x)", ""),
+        ("return nn.functional.dropout(torch.tanh(x), 0.5), launch(x)", ""),
+        (
+            "return nn.functional.dropout(torch.tanh(torch.randn_like(x)), 0.5), launch(x)",
+            "output[0]: the reference is",
+        ),
+        ("return dropped(x, 1234), launch(x)", "its noise repeats"),
+        ("return dropped(x, int(torch.randint(1 << 30, ()))), launch(x) * 1.001", "output[1]["),
+    ],
+)
+def test_random_outputs_come_from_the_inputs(run: Callable[..., EvaluationResult], forward: str, says: str):
+    found = run(candidate(forward, OWN_NOISE), DROPPED, trials=2)
+    assert (found.outcome is Outcome.OK) == (not says) and says in found.message, found.message

@@ -128,6 +128,8 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
         sitting.call(case, first=trial == 0, observe=trial == min(1, request.trials - 1))
         tally.add(sitting.verdict(case, request.tolerance))
         tally.passed += 1
+    if judged.random:
+        sitting.repeat(case)
     notes = {expected.note for expected in judged.case(0).expected if expected.note}
     if notes:
         detail["notes"] = sorted(notes)

@@ -1,9 +1,10 @@
-"""Times by CUDA events in a plain script, with nothing of the evaluator in it: a process for one kernel.
+"""Times by CUDA events in a plain script, with nothing of the evaluator in it.
 
-    python -m benchmarks.evaluator.plain NAME
+    python -m benchmarks.evaluator.plain NAME...
 
 Inputs rotate over as many sets as fit 8 GiB, so that large ones are not in L2 when their turn comes; a spinning kernel
-first lets the host queue ahead, so that launches are not what is timed. Prints one JSON object: the median in ms.
+first lets the host queue ahead, so that launches are not what is timed. Prints one JSON object a kernel: the median,
+in ms.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def load(text: str, name: str) -> Any:
     return module
 
 
-def main(name: str) -> None:
+def time_one(name: str) -> dict[str, Any]:
     import torch
 
     kernel = next(kernel for kernel in KERNELS if kernel.name == name)
@@ -59,8 +60,9 @@ def main(name: str) -> None:
                 samples += [start.elapsed_time(end) for start, end in pairs]
             if number >= _LEAST_ROUNDS and sum(samples) > _LEAST_MS:
                 break
-    print(json.dumps({"name": name, "ms": statistics.median(samples), "n": len(samples)}))
+    return {"name": name, "ms": statistics.median(samples), "n": len(samples)}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    for name in sys.argv[1:]:
+        print(json.dumps(time_one(name)), flush=True)

@@ -1,6 +1,6 @@
 """Candidates a minute on a mix, where the time went, and the field's way on some of the same candidates.
 
-python -m benchmarks.evaluator.throughput [--device cuda:0] [--parallel N] [--repeat N] [--naive N] [--cold]
+python -m benchmarks.evaluator.throughput [--device cuda:0] [--parallel N] [--repeat N] [--naive N]
 """
 
 from __future__ import annotations
@@ -61,43 +61,49 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--parallel", type=int, default=None)
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--once", action="store_true", help="only with nothing kept from before")
     parser.add_argument("--naive", type=int, default=6, help="candidates judged the field's way, one process each")
-    parser.add_argument("--cold", action="store_true", help="with an empty cache of compiled baselines")
     options = parser.parse_args()
     candidates = mix(options.repeat)
-    if options.cold:
-        os.environ["KERNELGROVE_CACHE"] = tempfile.mkdtemp()
-    with Pool(options.device, parallel=options.parallel) as pool:
-        pool.device()
+    os.environ["KERNELGROVE_CACHE"] = tempfile.mkdtemp()
+    print("nothing kept from before:")
+    results, rate = first(options.device, options.parallel, candidates)
+    if not options.once:
+        print("\ncompiled baselines kept from before:")
+        results, rate = first(options.device, options.parallel, candidates)
+    if options.naive:
+        naive(candidates[: options.naive], results, rate)
+
+
+def first(device: str, parallel: int | None, candidates: list[Candidate]) -> tuple[list[EvaluationResult], float]:
+    """All candidates on a fresh pool; its start counts."""
+    started = time.monotonic()
+    with Pool(device, parallel=parallel) as pool:
         busy = Busy()
         busy.start()
-        started = time.monotonic()
         results = judge_all(pool, candidates)
         wall = time.monotonic() - started
         busy.stopped.set()
-        parallel = pool.parallel
+        at_once = pool.parallel
     rate = 60 * len(candidates) / wall
-    print(
-        f"{len(candidates)} candidates, {parallel} at once, {os.cpu_count()} cores: {wall:.1f} s, {rate:.0f} a minute"
-    )
+    print(f"{len(candidates)} candidates, {at_once} at once, {os.cpu_count()} cores: {wall:.1f} s, {rate:.0f} a minute")
     if busy.samples:
         print(f"the GPU was busy {statistics.fmean(busy.samples):.0f} % of that time ({len(busy.samples)} samples)")
     seconds: Counter[str] = Counter()
     for found in results:
         seconds.update(found.detail.get("seconds", {}))
     whole = sum(seconds.values())
-    print(
-        "where evaluations spent their time (of all threads):",
-        ", ".join(f"{k} {v:.1f} s ({100 * v / whole:.0f} %)" for k, v in seconds.most_common()),
-    )
+    shares = ", ".join(f"{k} {v:.1f} s ({100 * v / whole:.0f} %)" for k, v in seconds.most_common())
+    print("where evaluations spent their time, all threads together:", shares)
+    eager = [found.detail.get("baselines", {}).get("eager", {}).get("seconds") for found in results]
+    print("an eager baseline, made once a problem:", next((seconds for seconds in eager if seconds), None))
     wrong = [
-        (c.problem, c.kind, str(r.outcome), r.message[:200])
+        (c.problem, c.kind, str(r.outcome), r.message[:160])
         for c, r in zip(candidates, results, strict=True)
         if r.outcome not in c.outcomes
     ]
     print("outcomes:", dict(Counter(str(r.outcome) for r in results)), "not as expected:", wrong or "none")
-    if options.naive:
-        naive(candidates[: options.naive], results, rate)
+    return results, rate
 
 
 def naive(candidates: list[Candidate], results: list[EvaluationResult], rate: float) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import pytest
 
-from kernelgrove.engine.evaluator.locks import Turns
 from kernelgrove.engine.evaluator.timing import (
     Chunk,
     Round,
@@ -105,32 +101,3 @@ def test_calls_a_chunk_fit_memory_queue_and_aim():
     assert calls_a_chunk(0.1, 30.0, 1 << 30, 12 << 30, 1000) == 8
     assert calls_a_chunk(0.1, 30.0, 1 << 20, 1 << 40, 100) == 64
     assert calls_a_chunk(500.0, 30.0, 1 << 40, 1, 1) == 1
-
-
-def test_turns_are_fair_and_exclusive():
-    turns, log, inside = Turns(), [], threading.Semaphore(0)
-
-    def reader(name: str) -> None:
-        with turns.shared():
-            log.append(name)
-            inside.release()
-            time.sleep(0.05)
-
-    def writer() -> None:
-        with turns.alone():
-            log.append("alone")
-            before = len(log)
-            time.sleep(0.05)
-            assert len(log) == before, "somebody came in while one was alone"
-
-    first = threading.Thread(target=reader, args=("a",))
-    first.start()
-    inside.acquire()
-    alone = threading.Thread(target=writer)
-    alone.start()
-    time.sleep(0.01)
-    late = threading.Thread(target=reader, args=("b",))
-    late.start()
-    for thread in (first, alone, late):
-        thread.join(5)
-    assert log == ["a", "alone", "b"], "a reader that came later went before the waiting writer"

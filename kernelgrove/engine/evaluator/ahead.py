@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelgrove.errors import EvaluatorError
-from kernelgrove.model import EvaluationRequest
+from kernelgrove.model import Backend, EvaluationRequest
 
 from . import sandbox
 from .dry import Dry
@@ -47,17 +47,19 @@ class Ahead:
         dry = self._arguments(request)
         if dry is None:
             return None
-        limit = _EXTENSION_LIMIT_S if request.backend == "cuda" else min(_LIMIT_S, request.timeout_s)
+        extension = request.backend == Backend.CUDA
+        limit = _EXTENSION_LIMIT_S if extension else min(_LIMIT_S, request.timeout_s)
         try:
             with self._nursery.fork("meta", self._facts, request.precision) as worker:
                 # What fails after its kernels were compiled has compiled them all the same.
                 with contextlib.suppress(WorkerFailed):
-                    worker.ask("compile", Reply.COMPILED, limit, *dry.request(request.code))
+                    fields, blobs = dry.request(request.code)
+                    worker.ask("compile", Reply.COMPILED, limit, {**fields, "launchers": True}, blobs)
                 scratch = worker.stop()
                 kept = Path(tempfile.mkdtemp(dir=self._folder))
                 for name in CACHES:
                     copy_plain(Path(scratch, name), kept / name)
-            return Prepared(kept, scratch)
+            return Prepared(kept, scratch if extension else None)
         except (WorkerDied, WorkerTimeout, ProtocolBreak, EvaluatorError):
             return None
 

@@ -214,10 +214,14 @@ class CudaArena(Arena):
         _call(cuda.cuMemGetAllocationGranularity, ctypes.byref(granularity), ctypes.byref(prop), 0)
         size = -(-max(size, 1) // granularity.value) * granularity.value
         handle = ctypes.c_uint64()
-        _call(cuda.cuMemCreate, ctypes.byref(handle), size, ctypes.byref(prop), 0)
+        if cuda.cuMemCreate(ctypes.byref(handle), size, ctypes.byref(prop), 0):
+            torch.cuda.empty_cache()  # what PyTorch keeps of freed tensors is nobody's
+            _call(cuda.cuMemCreate, ctypes.byref(handle), size, ctypes.byref(prop), 0)
         fd = ctypes.c_int(-1)
         _call(cuda.cuMemExportToShareableHandle, ctypes.byref(fd), handle, _POSIX_FD, 0)
-        return CudaArena(device, handle.value, size, fd.value)
+        made = CudaArena(device, handle.value, size, fd.value)
+        made.bytes.zero_()  # the driver does not promise that memory of this process comes back clean
+        return made
 
     @staticmethod
     def open(fd: int, size: int, device: int) -> CudaArena:

@@ -22,7 +22,8 @@ from typing import Any
 
 from kernelgrove.model import EvaluationRequest
 
-from .confirming import Empties, Seat, confirm, memory_share
+from .confirming import Empties, NoRoom, Seat, confirm, memory_share
+from .laps import Laps
 from .protocol import PROTOCOL_VERSION, ProtocolBreak
 from .references import JudgedReference
 from .screening import screen
@@ -76,23 +77,38 @@ class Timing:
 
 
 class Eager:
-    """The reference as it is, in a worker that stays, with its screened time."""
+    """The reference as it is, in a worker that stays, with its screened time; ``seconds`` tells what making it took."""
 
     def __init__(self, bench: Bench, reference: JudgedReference, request: EvaluationRequest, timing: Timing) -> None:
-        self.sitting = _seat_in(bench, reference, _EAGER, request)
+        laps = Laps()
+        self.seconds = laps.seconds
+        with laps.lap("loading"):
+            self.sitting = _seat_in(bench, reference, _EAGER, request)
         try:
-            with bench.turns.alone():
-                self.screened = timing.screen(self.sitting, request)
-                share = memory_share(16)
-                self.seat = Seat(self.sitting, timing.empties, self.screened.time_ms, share, request.timeout_s)
-                self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
+            with laps.lap("waiting"), bench.turns.alone():
+                with laps.lap("screening"):
+                    self.screened_ms = timing.screen(self.sitting, request).time_ms
+                with laps.lap("calibrating"):
+                    share = memory_share(16)
+                    self.seat = _seat(self.sitting, timing, self.screened_ms, share, request)
+                if self.seat is not None:
+                    with laps.lap("first chunk"):
+                        self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
         except BaseException:
             self.sitting.close()
             raise
 
     def close(self) -> None:
-        self.seat.close()
+        if self.seat is not None:
+            self.seat.close()
         self.sitting.close()
+
+
+def _seat(sitting: Sitting, timing: Timing, estimate_ms: float, memory: int, request: EvaluationRequest) -> Seat | None:
+    try:
+        return Seat(sitting, timing.empties, estimate_ms, memory, request.timeout_s)
+    except NoRoom:
+        return None
 
 
 @dataclass
@@ -108,6 +124,11 @@ class Shelf:
         self._bench, self._timing, self._threads, self._kept = bench, timing, threads, kept
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Start making the eager baseline of *reference*, if it is not there."""
+        with self.borrow(reference, request):
+            pass
 
     @contextlib.contextmanager
     def borrow(self, reference: JudgedReference, request: EvaluationRequest) -> Iterator[Future[Eager | str]]:
@@ -178,19 +199,27 @@ class Compiled:
                     return Over(None, note=base)
                 with self._bench.turns.alone():
                     estimate = self._timing.screen(sitting, request).time_ms
-                    with Seat(sitting, self._timing.empties, estimate, memory_share(4), request.timeout_s) as seat:
+                    seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
+                    if seat is None or base.seat is None:
+                        return Over(base.screened_ms / estimate, None, "screened", _now())
+                    with seat:
                         found = confirm(seat, base.seat, request.tolerance).ratio
                         assert found is not None
         except FAILURES as error:
             return Over(None, note=f"{type(error).__name__}: {error}"[:500])
-        return Over(found.value, found.interval, measured_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        return Over(found.value, found.interval, measured_at=_now())
 
     def _read(self, key: str) -> Over | None:
         if self._folder is None:
             return None
         try:
             kept = json.loads((self._folder / f"{key}.json").read_text())
-            return Over(float(kept["value"]), tuple(kept["interval"]), "", str(kept["measured_at"]))
+            return Over(
+                float(kept["value"]),
+                tuple(kept["interval"]) if kept["interval"] else None,
+                kept["note"],
+                str(kept["measured_at"]),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -206,6 +235,10 @@ class Compiled:
             part.replace(self._folder / f"{key}.json")
 
 
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def _key(name: str, reference: JudgedReference, request: EvaluationRequest, software: str) -> str:
     instance = reference.instance
     parts = [name, reference.key, instance.check_source, instance.mode, reference.precision]
@@ -218,11 +251,20 @@ def _seat_in(bench: Bench, reference: JudgedReference, tail: str, request: Evalu
     code = reference.instance.check_source + "\n\nimport torch\n" + tail
     sitting = Sitting(bench, reference, code, max(request.timeout_s, _LIMIT_S))
     try:
-        with bench.turns.shared():
-            sitting.load(reference.case(0), request.precision)
-            sitting.call(reference.case(0), first=True)
-            if tail is _EAGER:
+        if tail is _EAGER:
+            with bench.turns.shared():
+                sitting.load(reference.case(0), request.precision)
+                sitting.call(reference.case(0), first=True)
                 sitting.call(reference.case(0), first=False, observe=True)
+        elif MODES["max-autotune"] in tail:
+            with bench.turns.alone():  # it times kernels itself
+                sitting.load(reference.case(0), request.precision)
+                sitting.call(reference.case(0), first=True)
+        else:
+            # Compiling is seconds of the host's work and an instant of the GPU's: nobody should wait for it.
+            case = reference.case(0)
+            sitting.load(case, request.precision)
+            sitting.call(case, first=True)
     except BaseException:
         sitting.close()
         raise

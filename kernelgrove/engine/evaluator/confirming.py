@@ -6,9 +6,10 @@ interval, and baseline ÷ candidate from neighbouring chunks, which drift of clo
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -16,21 +17,34 @@ import torch
 
 from .arena import CudaError
 from .references import Case
-from .sealing import Layout, Sealed, Stuck, empty_chunk, sealed_chunk
+from .sealing import Sealed, Stuck, empty_chunk, sealed_chunk
 from .sitting import Sitting
+from .slots import Layout
 from .timing import Chunk, Figure, Ratio, calls_a_chunk, ratio, sealed
-from .workers import Worker
+from .workers import Worker, WorkerDied, WorkerFailed, WorkerTimeout
 
 #: Work in one chunk, ms, as far as memory and queue allow; chunks go on until so much was timed in all.
 AIM_MS = 30.0
 #: Chunks of each side: at least, at most.
-_LEAST, _MOST = 4, 10
+_LEAST, _MOST = 4, 8
 #: Half the width of the ratio's 95 % interval at which timing ends early.
 _NARROW = 0.01
 _SERIAL = 12
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _QUEUE = 500  # launches that a stalled stream takes without blocking the host (it blocked between 400 and 1600)
+
+
+@dataclass(frozen=True)
+class Empty:
+    """The wall clock over an empty chunk, and over an empty one of a single call at the same time, in ms."""
+
+    chunk_ms: float
+    single_ms: float
+
+
+class NoRoom(Exception):
+    """There is no memory for a second set of inputs and outputs."""
 
 
 @dataclass
@@ -40,25 +54,32 @@ class Empties:
     fork: Callable[[], Worker]
     device: int
     _worker: Worker | None = None
-    _known: dict[tuple[str, int, bool], float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _known: dict[tuple[str, int, bool], Empty] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def get(self, case: Case, calls: int, stall: bool, timeout_s: float) -> float:
-        """In ms: the median of three after one that warms up."""
+    @contextlib.contextmanager
+    def open(self, case: Case, calls: int, timeout_s: float) -> Iterator[Sealed]:
+        """An arena of the empty worker. One at a time."""
+        with self._lock:
+            if self._worker is None:
+                self._worker = self.fork()
+            try:
+                with Sealed(self._worker, case, calls, self.device, timeout_s) as arena:
+                    yield arena
+            except (WorkerDied, WorkerTimeout, WorkerFailed):
+                self.close()
+                raise
+
+    def get(self, case: Case, calls: int, stall: bool, timeout_s: float) -> Empty:
+        """Medians of three, after one that warms up."""
         layout = Layout.of(case)
         key = (repr((layout.inputs, layout.outputs)), calls, stall)
-        with self._lock:
-            if key not in self._known:
-                if self._worker is None:
-                    self._worker = self.fork()
-                try:
-                    with Sealed(self._worker, case, calls, self.device, timeout_s) as arena:
-                        walls = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
-                except BaseException:
-                    self.close()
-                    raise
-                self._known[key] = statistics.median(walls[1:])
-            return self._known[key]
+        if key not in self._known:
+            with self.open(case, calls, timeout_s) as arena:
+                chunks = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
+                single = [empty_chunk(arena, case.packed, 1, stall) for _ in range(4)]
+            self._known[key] = Empty(statistics.median(chunks[1:]), statistics.median(single[1:]))
+        return self._known[key]
 
     def close(self) -> None:
         worker, self._worker = self._worker, None
@@ -79,16 +100,17 @@ class Seat:
         queue = max(1, _QUEUE // (sitting.launches + 2 + len(self.case.expected)))
         self.calls = calls_a_chunk(estimate_ms, AIM_MS, Layout.of(self.case).stride, room, queue)
         self.stall = True
+        self._single_ms: float | None = None
         while True:
             try:
-                for calls in {self.calls, 1}:  # calibrated before this seat's own memory is taken
-                    empties.get(self.case, calls, True, timeout_s)
+                empties.get(self.case, self.calls, True, timeout_s)  # before this seat's own memory is taken
                 self._sealed = Sealed(sitting.worker, self.case, self.calls, empties.device, timeout_s)
                 return
-            except (CudaError, torch.OutOfMemoryError):
+            except (CudaError, torch.OutOfMemoryError) as error:
+                sitting.reference.forget()
                 torch.cuda.empty_cache()
                 if self.calls == 1:
-                    raise
+                    raise NoRoom from error
                 self.calls //= 2
 
     def __enter__(self) -> Seat:
@@ -100,21 +122,36 @@ class Seat:
         self.close()
 
     def close(self) -> None:
-        self._sealed.__exit__(None, None, None)
+        self._sealed.close()
 
-    def chunk(self, allclose: float | None, checked: int = _CHECKED, calls: int | None = None) -> Chunk:
+    def chunk(self, allclose: float | None, checked: int = _CHECKED) -> Chunk:
         """One chunk, of fewer calls where they cannot all be queued, without a stalled stream where not even one can:
         such a forward waits for the GPU, and is timed with its host."""
         while True:
-            wanted = calls or self.calls
+            empty = self._empties.get(self.case, self.calls, self.stall, self.timeout_s)
+            empty_ms = empty.chunk_ms + self.drift(empty)
             try:
-                empty = self._empties.get(self.case, wanted, self.stall, self.timeout_s)
-                return sealed_chunk(self._sealed, self.sitting, wanted, self.stall, checked, allclose, empty)
+                return sealed_chunk(self._sealed, self.sitting, self.calls, self.stall, checked, allclose, empty_ms)
             except Stuck:
-                if wanted == 1:
+                if self.calls == 1:
                     self.stall = False
-                elif calls is None:
-                    self.calls = max(1, self.calls // 4)
+                self.calls = max(1, self.calls // 4)
+
+    def serial(self, allclose: float | None) -> list[Chunk]:
+        """Chunks of one call, each right after one of the empty worker: what a change of context costs depends on who
+        else is there, and chunks of many calls are corrected by what is seen of it here."""
+        found: list[Chunk] = []
+        with self._empties.open(self.case, 1, self.timeout_s) as idle:
+            for number in range(_SERIAL):
+                empty = empty_chunk(idle, self.case.packed, 1, True)
+                checked = int(number % 4 == 0)
+                found.append(sealed_chunk(self._sealed, self.sitting, 1, True, checked, allclose, empty))
+        self._single_ms = statistics.median(chunk.empty_ms for chunk in found)
+        return found
+
+    def drift(self, empty: Empty) -> float:
+        """How much longer an empty chunk takes now than when it was calibrated."""
+        return 0.0 if self._single_ms is None else self._single_ms - empty.single_ms
 
 
 def memory_share(parts: int) -> int:
@@ -138,7 +175,10 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> C
     Raises what ``sealed_chunk`` raises for the candidate.
     """
     pairs: list[tuple[Chunk, Chunk]] = []
-    own: list[Chunk] = []
+    own: list[Chunk] = [candidate.chunk(allclose, checked=0)]  # finds out how many calls can be queued, and warms up
+    # Where the stream is not stalled, one call after the other already goes through the host.
+    serial = candidate.serial(allclose) if candidate.stall else []
+    own.clear()
     for _ in range(_MOST):
         before = baseline.chunk(None, checked=0) if baseline is not None else None
         own.append(candidate.chunk(allclose))
@@ -147,8 +187,5 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> C
         width = ratio(pairs).half_width if pairs else ratio([(chunk, own[0]) for chunk in own]).half_width
         if len(own) >= _LEAST and sum(sum(chunk.claims) for chunk in own) >= AIM_MS and width < _NARROW:
             break
-    serial: list[Chunk] = []
-    if candidate.stall:  # else its chunks already take one call after the other through the host
-        serial = [candidate.chunk(allclose, checked=int(number % 4 == 0), calls=1) for number in range(_SERIAL)]
     median = statistics.median([claim for chunk, _ in pairs for claim in chunk.claims]) if pairs else None
     return Confirmed(sealed(own, serial), ratio(pairs) if pairs else None, median)

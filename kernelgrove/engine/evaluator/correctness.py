@@ -11,6 +11,7 @@ element is never asked to be nearer than twice PyTorch's own absolute error in i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,13 +92,10 @@ def expect_floating(
     exact = exact.to(torch.float64)
     rows_own, rows_exact = _rows(own), _rows(exact)
     own_rows = torch.zeros(rows_own.shape[0], dtype=torch.float64, device=own.device)
-    worst = 0.0
-    largest = float(exact.abs().max()) if exact.numel() else 0.0
-    for start, stop in _chunks(rows_own):
-        wanted = rows_exact[start:stop]
-        distance = (rows_own[start:stop].double() - wanted).abs().nan_to_num(0.0)
-        own_rows[start:stop] = distance.amax(dim=1)
-        worst = max(worst, float((distance.amax(dim=1) / _scale(wanted, largest, least)).max()))
+    for rows, columns in _blocks(rows_own):
+        distance = (rows_own[rows, columns].double() - rows_exact[rows, columns]).abs().nan_to_num(0.0)
+        own_rows[rows] = torch.maximum(own_rows[rows], distance.amax(dim=1))
+    worst = float((own_rows / _scale(rows_exact, least)).max()) if exact.numel() else 0.0
     limit = tolerance(worst, lowest)
     return Expected(path, spec, None, exact, own_rows, limit, least=least, strained=4 * worst > 16 * lowest)
 
@@ -134,29 +132,24 @@ def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None
         at = tuple(different.nonzero()[0].tolist())
         message = f"{name}{_at(at)} is {got[at].item()}, expected {wanted[at].item()}; "
         return Verdict(None, message + f"{count} of {got.numel()} elements differ")
-    rows, exact = _rows(got), _rows(wanted)
-    largest = float(wanted.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    mine, exact = _rows(got), _rows(wanted)
+    scale = _scale(exact, expected.least)[:, None]
+    allowed = _allowed(expected, scale)
     worst, worst_at, bad = -1.0, 0, 0
-    columns = rows.shape[1]
-    for start, stop in _chunks(rows):
-        mine, theirs = rows[start:stop].double(), exact[start:stop].double()
-        distance = (mine - theirs).abs()
-        same = (mine == theirs) | (mine.isnan() & theirs.isnan())
-        scale = _scale(theirs, largest, expected.least)
-        if allclose is not None:
-            allowed = allclose + allclose * theirs.abs()
-        else:
-            allowed = (expected.tolerance * scale)[:, None]
-            if expected.own_rows is not None:
-                allowed = torch.maximum(allowed, 2 * expected.own_rows[start:stop, None])
-        relative = (distance / scale[:, None]).masked_fill(same, 0.0).nan_to_num(math.inf, math.inf)
-        wrong = ~((distance <= allowed) | same)
+    for rows, columns in _blocks(mine):
+        ours, theirs = mine[rows, columns].double(), exact[rows, columns].double()
+        distance = (ours - theirs).abs()
+        same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+        limit = allowed[rows] if allclose is None else allclose + allclose * theirs.abs()
+        relative = (distance / scale[rows]).masked_fill(same, 0.0).nan_to_num(math.inf, math.inf)
+        wrong = ~((distance <= limit) | same)
         bad += int(wrong.sum())
         # The element shown is the worst among those that are wrong, if any are.
         ranked = torch.where(wrong, relative + 1e6, relative) if bad else relative
         value, index = ranked.flatten().max(dim=0)
         if float(value) > worst:
-            worst, worst_at = float(value), start * columns + int(index)
+            row, column = divmod(int(index), ranked.shape[1])
+            worst, worst_at = float(value), (rows.start + row) * mine.shape[1] + columns.start + column
     at = unravel(worst_at, tuple(got.shape))
     error = worst - 1e6 if worst >= 1e6 and math.isfinite(worst) else worst
     if not bad:
@@ -173,7 +166,7 @@ def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None
         detail = f"{shown_got:.7g}"
     far = f"error {error:.1e}; " if math.isfinite(error) else ""
     message = f"{name}{_at(at)} is {detail}, expected {shown_wanted:.7g} ({far}{rule}); "
-    message += f"{bad} of {got.numel()} elements differ, {_where(rows, exact, expected, largest, allclose)}"
+    message += f"{bad} of {got.numel()} elements differ, {_where(mine, exact, expected, allclose)}"
     return Verdict(error if math.isfinite(error) else None, message)
 
 
@@ -211,15 +204,28 @@ def _rows(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(1, -1)
 
 
-def _scale(rows: torch.Tensor, largest: float, least: float) -> torch.Tensor:
+def _scale(rows: torch.Tensor, least: float) -> torch.Tensor:
     """What each row's errors are relative to: its largest magnitude, or the tensor's where it is all zeros."""
-    scale = rows.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=1)
-    return torch.where(scale > 0, scale, scale.new_full((), largest)).clamp_min(max(least, 1e-30))
+    scale = torch.maximum(rows.amax(dim=1), -rows.amin(dim=1)).double()
+    if not bool(scale.isfinite().all()):
+        scale = rows.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=1).double()
+    return torch.where(scale > 0, scale, scale.max()).clamp_min(max(least, 1e-30))
 
 
-def _chunks(rows: torch.Tensor) -> list[tuple[int, int]]:
-    step = max(1, _CHUNK // max(rows.shape[1], 1))
-    return [(start, min(start + step, rows.shape[0])) for start in range(0, rows.shape[0], step)]
+def _allowed(expected: Expected, scale: torch.Tensor) -> torch.Tensor:
+    """The largest error of an element, a row: (rows, 1)."""
+    allowed = expected.tolerance * scale
+    return allowed if expected.own_rows is None else torch.maximum(allowed, 2 * expected.own_rows[:, None])
+
+
+def _blocks(rows: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of rows and columns that bound what is held in fp64 at once."""
+    count, width = rows.shape
+    columns = max(1, min(width, _CHUNK))
+    step = max(1, _CHUNK // columns)
+    for start in range(0, count, step):
+        for left in range(0, width, columns):
+            yield slice(start, min(start + step, count)), slice(left, min(left + columns, width))
 
 
 def unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -234,14 +240,12 @@ def _at(index: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, index))}]" if index else ""
 
 
-def _where(rows: torch.Tensor, exact: torch.Tensor, expected: Expected, largest: float, allclose: float | None) -> str:
+def _where(rows: torch.Tensor, exact: torch.Tensor, expected: Expected, allclose: float | None) -> str:
     """Which rows and columns are wrong, as a hint: a tail, one row, everywhere."""
     if rows.numel() > 1 << 24:
         return "in a large output"
     mine, theirs = rows.double(), exact.double()
-    limit = expected.tolerance * _scale(theirs, largest, expected.least)[:, None]
-    if expected.own_rows is not None:
-        limit = torch.maximum(limit, 2 * expected.own_rows[:, None])
+    limit = _allowed(expected, _scale(exact, expected.least)[:, None])
     if allclose is not None:
         limit = allclose + allclose * theirs.abs()
     wrong = ~(((mine - theirs).abs() <= limit) | (mine == theirs))

@@ -23,6 +23,7 @@ from .locks import Turns
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
 from .protocol import Reply
+from .references import JudgedReference
 from .sitting import Figures, Sitting
 from .structure import flatten
 from .tensors import is_tensor
@@ -80,6 +81,9 @@ class CpuBench:
                 "The backend cuda needs a GPU: CUDA C++ cannot be interpreted.", "Use --backend triton, or a GPU."
             )
         return None  # a candidate that is wrong should not be compiled; one that is right is, for its figure
+
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Nothing: the reference is projected at its first candidate's figure."""
 
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
         return self.interpreting.fork("cpu", self.facts, precision, prepared)

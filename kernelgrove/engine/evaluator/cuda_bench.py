@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import statistics
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,12 +23,14 @@ from . import sandbox
 from .ahead import Ahead
 from .arena import Arena, CudaArena
 from .baselines import Compiled, Eager, Over, Shelf, Timing
-from .confirming import Confirmed, Empties, Seat, confirm, memory_share
+from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .locks import Turns
 from .physics import physical_floor
 from .protocol import Reply, finite_floats
+from .references import JudgedReference
 from .sitting import Figures, Rejected, Sitting
+from .spares import Spares
 from .structure import pack
 from .timing import Figure
 from .workers import Prepared, Standby, Worker
@@ -83,6 +86,9 @@ class CudaBench:
         self.properties = torch.cuda.get_device_properties(self.index)
         self.state = State(_bus_id(self.properties))
         self.l2_bytes = int(getattr(self.properties, "L2_cache_size", 0)) or int(float(facts.get("l2_mb", 50)) * 2**20)
+        self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
+        self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
+        self._lock = threading.Lock()
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
@@ -103,6 +109,7 @@ class CudaBench:
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
         self.timing = Timing(Empties(lambda: self.fork("default"), self.index), self.flush_bytes, self._around)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
+        self.spares = Spares(self._fork_spare, self.turns, parallel, self._calibration)
         self.shelf = Shelf(self, self.timing, self._background)
         folder = cache / "baselines" if cache is not None else None
         self.compiled = Compiled(self, self.shelf, self.timing, self._background, folder)
@@ -110,7 +117,18 @@ class CudaBench:
     # ----------------------------------------------------------------------------------------- the bench
 
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
-        return self.nursery.fork(self.device, self.facts, precision, prepared)
+        """A worker in waiting, or one made now where it has to live at a certain path."""
+        if prepared is not None and prepared.scratch is not None:
+            return self.nursery.fork(self.device, self.facts, precision, prepared)
+        with self._lock:
+            if precision != self._precision:  # a judge works at one; nobody knew which before
+                self.spares.close()
+                self._precision = precision
+                self.spares = Spares(self._fork_spare, self.turns, self._parallel, self._calibration)
+        worker = self.spares.take()
+        if prepared is not None:
+            worker.furnish(prepared.folder)
+        return worker
 
     def arena(self, size: int) -> Arena:
         return CudaArena.create(size, self.index)
@@ -124,24 +142,30 @@ class CudaBench:
                     )
         return self.ahead.compile(request)
 
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        self.shelf.begin(reference, request)
+        for name in request.baselines:
+            if name != "eager":
+                self.compiled.start(name, reference, request, self._software)
+
     def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
         """Screen the candidate, and confirm it under seal beside eager PyTorch if it may beat ``request.best_ms``."""
         reference = sitting.reference
-        software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         with self.shelf.borrow(reference, request) as eager:
             over = {
-                name: self.compiled.start(name, reference, request, software)
+                name: self.compiled.start(name, reference, request, self._software)
                 for name in request.baselines
                 if name != "eager"
             }
             with laps.lap("waiting for the baseline"):
                 base = eager.result()
-            with laps.lap("waiting"), self.turns.alone(), laps.lap("screening"):
-                screened = self.timing.screen(sitting, request)
             confirmed: Confirmed | None = None
-            if request.best_ms is None or screened.time_ms <= _HOPELESS * request.best_ms:
-                with laps.lap("waiting"), self.turns.alone(), laps.lap("confirming"):
-                    confirmed = self._confirm(sitting, screened, base, request)
+            with laps.lap("waiting"), self.turns.alone():
+                with laps.lap("screening"):
+                    screened = self.timing.screen(sitting, request)
+                if request.best_ms is None or screened.time_ms <= _HOPELESS * request.best_ms:
+                    with laps.lap("confirming"):
+                        confirmed = self._confirm(sitting, screened, base, request)
         state = self.state.read()
         figure = confirmed.figure if confirmed is not None else screened
         floor = physical_floor(reference, self.facts, self.l2_bytes)
@@ -151,9 +175,15 @@ class CudaBench:
             ratios = {name: found.result() for name, found in over.items()}
         return _figures(screened, confirmed, base, ratios, state)
 
-    def _confirm(self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest) -> Confirmed:
-        with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
-            return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
+    def _confirm(
+        self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest
+    ) -> Confirmed | None:
+        """None where there is no memory for it: the screened figure then stands, and says that it is one."""
+        try:
+            with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
+                return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
+        except NoRoom:
+            return None
 
     def software(self) -> dict[str, str]:
         return {
@@ -163,7 +193,11 @@ class CudaBench:
             "python": platform.python_version(),
         }
 
+    def _fork_spare(self) -> Worker:
+        return self.nursery.fork(self.device, self.facts, self._precision)
+
     def close(self) -> None:
+        self.spares.close()
         self._background.shutdown(wait=False, cancel_futures=True)
         self.ahead.close()
         self.nursery.close()
@@ -205,12 +239,11 @@ def _figures(
     if isinstance(base, str):
         detail["baselines"] = {"eager": {"failed": base}}
     else:
-        sealed = confirmed is not None and confirmed.baseline_ms is not None
-        eager_ms = confirmed.baseline_ms if confirmed is not None and sealed else base.screened.time_ms
-        assert eager_ms is not None
+        eager_ms = base.screened_ms if confirmed is None else confirmed.baseline_ms or base.screened_ms
         baselines["eager"] = eager_ms
         baselines |= {name: eager_ms / found.value if found.value else None for name, found in over.items()}
         detail["baselines"] = {name: found.to_json() for name, found in over.items()}
+        detail["baselines"]["eager"] = {"seconds": base.seconds}
         if confirmed is not None and confirmed.ratio is not None:
             # Where the judge's clock overruled the claims, the ratio of claims goes down with them.
             honest = figure.stats["median"] / figure.time_ms

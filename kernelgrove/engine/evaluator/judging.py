@@ -50,12 +50,14 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
             return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
         advice += lint(request.code)
         judged = reference()
+    if request.timing:
+        bench.begin(judged, request)
     with laps.lap("compiling ahead"):
         prepared = bench.compile_ahead(request)
     with Sitting(bench, judged, request.code, request.timeout_s, prepared) as sitting:
         try:
             with laps.lap("waiting"), bench.turns.shared(), laps.lap("checking"):
-                _check(sitting, request, tally, detail)
+                _check(sitting, request, tally, detail, laps)
                 if weaknesses := judged.weaknesses(request.tolerance):
                     detail["degenerate"] = weaknesses
             if request.require == Provenance.CUSTOM and sitting.provenance != Provenance.CUSTOM:
@@ -113,19 +115,24 @@ class Tally:
         self.worst = self.worst if error is None else max(self.worst or 0.0, error)
 
 
-def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: dict[str, Any]) -> None:
+def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: dict[str, Any], laps: Laps) -> None:
     """All trials, then input variants. The last of several trials is on weights drawn again (cached or baked-in ones
     show) and on inputs drawn for this evaluation alone: what one candidate learned is of no use to the next."""
     judged = sitting.reference
-    sitting.load(judged.case(0), request.precision)
+    with laps.lap("references"):
+        case = judged.case(0)
+    with laps.lap("loading"):
+        sitting.load(case, request.precision)
     assert sitting.worker is not None
     detail["sandbox"] = sitting.worker.layers
     for trial in range(request.trials):
         if trial > 0 and trial == request.trials - 1 and judged.weights(0).state:
             sitting.reload(2 if sitting.by_name else 1)
         last = trial == request.trials - 1
-        case = judged.fresh_case(sitting.draw) if last else sitting.current(trial)
-        sitting.call(case, first=trial == 0, observe=trial == min(1, request.trials - 1))
+        with laps.lap("references"):
+            case = judged.fresh_case(sitting.draw) if last else sitting.current(trial)
+        with laps.lap("first call" if trial == 0 else "calls"):
+            sitting.call(case, first=trial == 0, observe=trial == min(1, request.trials - 1))
         tally.add(sitting.verdict(case, request.tolerance))
         tally.passed += 1
     if judged.random:
@@ -133,21 +140,19 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
     notes = {expected.note for expected in judged.case(0).expected if expected.note}
     if notes:
         detail["notes"] = sorted(notes)
-    variants = [(variant, case) for variant, case in judged.variants(sitting.draw) if not variant.advice]
-    for variant, case in variants:
+    tried = detail.setdefault("variants", [])
+    for variant, case in judged.variants(sitting.draw):
         sitting.on = f"on {variant.name}: "
         sitting.call(case, first=False)
         tally.add(sitting.verdict(case, request.tolerance))
+        tried.append(variant.name)
     sitting.on = ""
-    detail["variants"] = [variant.name for variant, _ in variants]
 
 
 def _advise(sitting: Sitting, request: EvaluationRequest) -> list[str]:
     """What a kernel that passed still gets wrong, on inputs that its problem does not draw."""
     found = []
-    for variant, case in sitting.reference.variants(sitting.draw):
-        if not variant.advice:
-            continue
+    for variant, case in sitting.reference.variants(sitting.draw, advice=True):
         try:
             sitting.call(case, first=False)
             sitting.verdict(case, request.tolerance)

@@ -10,7 +10,7 @@ import math
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -74,7 +74,7 @@ class JudgedReference:
         self._weight_seeds = [secrets.randbits(31) for _ in range(_DRAWS)]
         self._weights: dict[int, Weights] = {}
         self._cases: OrderedDict[int, Case] = OrderedDict()
-        self._variants: dict[int, list[tuple[Variant, Case]]] = {}
+        self._variants: dict[tuple[int, int], Case | None] = {}
         self._budget = budget_bytes
         self._random: frozenset[str] | None = None  # paths of outputs that differ from draw to draw
         self._stateful: bool | None = None
@@ -110,6 +110,12 @@ class JudgedReference:
                 self._cases.popitem(last=False)
             return case
 
+    def forget(self) -> None:
+        """Drop what is kept of cases: another use of the memory is at hand."""
+        with self._lock:
+            self._cases.clear()
+            self._variants.clear()
+
     def fresh_case(self, draw: int) -> Case:
         """A case on inputs that are drawn for one evaluation, and not kept."""
         return self.case_of(self.fresh_inputs(), draw, secrets.randbits(31))
@@ -122,20 +128,25 @@ class JudgedReference:
         """Inputs that nobody has seen, from a seed that is used once."""
         return self.reference.inputs(secrets.randbits(62), self.device)
 
-    def variants(self, draw: int) -> list[tuple[Variant, Case]]:
+    def variants(self, draw: int, advice: bool = False) -> Iterator[tuple[Variant, Case]]:
         """Case 0's inputs changed in the ways of ``variants.py``, where the reference is finite, can be computed in
-        fp64, and does not depend on the order of its sums."""
+        fp64, and does not depend on the order of its sums: those for a verdict, or those for *advice*."""
+        for index, variant in enumerate(VARIANTS):
+            if variant.advice is advice:
+                case = self._variant_case(index, draw)
+                if case is not None:
+                    yield variant, case
+
+    def _variant_case(self, index: int, draw: int) -> Case | None:
+        """Kept only where a case is small: there are eight of them."""
         with self._lock:
-            if draw not in self._variants:
-                plain = self.case(0, draw)
-                inputs = self.given_inputs(draw)
-                found = []
-                for variant in VARIANTS if plain.exact else ():
-                    case = self._variant(variant, inputs, draw, plain)
-                    if case is not None:
-                        found.append((variant, case))
-                self._variants[draw] = found
-            return self._variants[draw]
+            if (index, draw) in self._variants:
+                return self._variants[index, draw]
+            plain = self.case(0, draw)
+            case = self._variant(VARIANTS[index], self.given_inputs(draw), draw, plain) if plain.exact else None
+            if len(VARIANTS) * plain.bytes <= self._budget // 4:
+                self._variants[index, draw] = case
+            return case
 
     def _variant(self, variant: Variant, inputs: list[Any], draw: int, plain: Case) -> Case | None:
         changed = apply(variant, inputs)

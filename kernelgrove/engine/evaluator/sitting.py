@@ -24,6 +24,7 @@ from .references import Case, JudgedReference, Weights
 from .structure import DESCRIBED
 from .tensors import identical
 from .values import compare_value
+from .variants import gaps
 from .workers import Prepared, Worker
 
 
@@ -53,6 +54,9 @@ class Bench(Protocol):
 
     def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
         """Compile what can be compiled before the device is asked for. The caller removes its folder."""
+
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Start in the background what the figures of *reference*'s candidates will need."""
 
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker: ...
 
@@ -103,8 +107,7 @@ class Sitting:
         """Start a worker, give it the code and construct ModelNew under the case's weights."""
         self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
         self.worker = self.bench.fork(precision, self.prepared)
-        cases = [case, *(changed for _, changed in self.reference.variants(self.draw))]
-        self.arena = self.bench.arena(max(map(self._size, cases)))
+        self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
         self._construct(case.weights)
 
     def reload(self, draw: int) -> None:

@@ -15,6 +15,8 @@ from torch.utils import _pytree as pytree
 
 #: Exact in every floating type, and so is any sum of few enough of it.
 _CONSTANT = 0.5
+#: Elements between the rows of inputs that are not contiguous.
+_GAP = 8
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,16 @@ def _strided(tensor: torch.Tensor) -> torch.Tensor:
     """The same values over memory with gaps."""
     if tensor.dim() == 0:
         return tensor
-    wider = tensor.new_empty((*tensor.shape[:-1], tensor.shape[-1] + 8))
+    wider = tensor.new_empty((*tensor.shape[:-1], tensor.shape[-1] + _GAP))
     inside = wider[..., : tensor.shape[-1]]
     inside.copy_(tensor)
     return inside
+
+
+def gaps(tensor: torch.Tensor) -> int:
+    """Bytes that a tensor takes more where it is not contiguous, and is aligned."""
+    rows = tensor.numel() // max(tensor.shape[-1], 1) if tensor.dim() else 0
+    return rows * _GAP * tensor.element_size() + 512
 
 
 VARIANTS = (

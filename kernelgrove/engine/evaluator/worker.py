@@ -43,6 +43,8 @@ def serve(sock: socket.socket, assignment: Assignment) -> None:
     tempfile.tempdir = None  # the nursery may have looked it up
     worker = Worker(assignment)  # before the sandbox: what fails here is ours, and is read in the nursery's log
     layers = sandbox.enter(assignment.policy, keep_fds=(sock.fileno(),))
+    if assignment.device.startswith("cuda"):
+        _warm_up(assignment.device)
     send_reply(sock, Reply.READY, 0, {"layers": [layer.to_json() for layer in layers]})
     while True:
         try:
@@ -51,6 +53,19 @@ def serve(sock: socket.socket, assignment: Assignment) -> None:
             return
         kind, reply = worker.answer(request, fds)
         send_reply(sock, kind, request["number"], reply)
+
+
+def _warm_up(device: str) -> None:
+    """What every candidate needs first, before anybody waits for this worker: CUDA, PyTorch's commonest kernels, which
+    it loads at first use, and Triton's driver."""
+    from triton.runtime import driver
+
+    values = torch.randn(64, device=device)
+    values.clone().copy_(values[::2].repeat(2)).fill_(0.0).sum().item()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    torch.cuda.synchronize()
+    driver.active.get_current_target()
 
 
 class Worker:
@@ -242,7 +257,7 @@ class Worker:
         forward = self._meta_forward(request, fds)
         started = time.perf_counter()
         try:
-            compiled = compile_launches(forward, self.assignment.facts)
+            compiled = compile_launches(forward, self.assignment.facts, request.get("launchers", False))
         except CompileFailed as failed:
             raise candidate.CandidateFailed("compile_error", "compile", shorten(str(failed))) from failed
         return {"compiled": fitting([made.to_json() for made in compiled]), "seconds": time.perf_counter() - started}

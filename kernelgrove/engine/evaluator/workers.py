@@ -48,11 +48,11 @@ class WorkerFailed(Exception):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a worker starts with: a folder that holds some of CACHES, copied to *scratch*, the path of its own folder:
-    what was built there before knows itself by that path."""
+    """What a worker starts with: a folder that holds some of CACHES. Where *scratch* is named, its own folder has to be
+    there: what was built knows itself by that path."""
 
     folder: Path
-    scratch: str
+    scratch: str | None = None
 
 
 class Nursery:
@@ -131,11 +131,12 @@ class Nursery:
     ) -> Worker:
         """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it."""
         self.wait_ready()
-        if prepared is None:
+        if prepared is None or prepared.scratch is None:
             scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
         else:
             scratch = prepared.scratch
             Path(scratch).mkdir(mode=0o700)
+        if prepared is not None:
             shutil.copytree(prepared.folder, scratch, dirs_exist_ok=True)
         if self._seed is not None:
             shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE), dirs_exist_ok=True)
@@ -308,6 +309,24 @@ class Worker:
             self._owner.kill(self.pid)
             return "it closed its connection and went on running"
         return words
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is alive and has said nothing that it was not asked for."""
+        self._sock.settimeout(0.0)
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def furnish(self, folder: Path) -> None:
+        """Put what *folder* holds into its scratch folder, as its own."""
+        shutil.copytree(folder, self.scratch, dirs_exist_ok=True)
+        if self._user is not None:
+            sandbox.hand_over(self.scratch, self._user.uid)
 
     def stop(self) -> str:
         """Kill it and all that it started; its scratch folder, which stays until ``close``."""

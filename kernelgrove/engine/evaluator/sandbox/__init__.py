@@ -6,7 +6,7 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 """
 
 from .environment import SEARCH_PATH, clean_environment
-from .identity import PrivateUser, claim_user
+from .identity import PrivateUser, claim_user, hand_over
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
 from .paths import default_read_paths
 from .probe import probe
@@ -33,6 +33,7 @@ __all__ = [
     "default_read_paths",
     "descendants",
     "enter",
+    "hand_over",
     "kill_tree",
     "oom_kills",
     "probe",

@@ -107,9 +107,8 @@ def expect_random(path: str, first: torch.Tensor, longest_reduction: int, arithm
     if not wanted.dtype.is_floating_point:
         return Expected(path, spec, exact=wanted, random=True, draws=Draws(wanted, wanted.new_zeros(())))
     limit = 4 * floor(wanted.dtype, longest_reduction, arithmetic)
-    rows = _rows(wanted).double()
-    allowed = limit * _scale(rows, float(rows.abs().max()) if rows.numel() else 0.0, 0.0)
-    allowed = allowed.reshape((*wanted.shape[:-1], 1) if len(rows) > 1 else ())
+    allowed = limit * _scale(_rows(wanted), 0.0) if wanted.numel() else wanted.new_zeros(1)
+    allowed = allowed.reshape((*wanted.shape[:-1], 1) if len(allowed) > 1 else ())
     return Expected(path, spec, None, wanted, None, limit, random=True, draws=Draws(wanted, allowed))
 
 

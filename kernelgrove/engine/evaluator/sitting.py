@@ -6,7 +6,6 @@ Runs in the judge. What differs between devices is the ``Bench``'s.
 from __future__ import annotations
 
 import secrets
-import shutil
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ import torch
 
 from kernelgrove.model import Basis, EvaluationRequest, Stage
 
+from . import sandbox
 from .arena import Arena, Slot, Spec, lay_out
 from .correctness import Expected, Verdict, compare, describe_mismatch
 from .laps import Laps
@@ -101,7 +101,7 @@ class Sitting:
         if self.arena is not None:
             self.arena.close()
         if self.prepared is not None:
-            shutil.rmtree(self.prepared.folder, ignore_errors=True)
+            sandbox.remove(self.prepared.folder)
 
     def load(self, case: Case, precision: str) -> None:
         """Start a worker, give it the code and construct ModelNew under the case's weights."""

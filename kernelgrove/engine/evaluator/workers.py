@@ -55,6 +55,7 @@ class Prepared:
 
     folder: Path
     scratch: str | None = None
+    note: str = ""  # what went wrong where not all was prepared
 
 
 class Nursery:

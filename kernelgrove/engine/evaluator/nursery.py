@@ -7,6 +7,7 @@ candidate leaves behind comes back to it and is killed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -53,6 +54,20 @@ def _import_ahead(mode: str) -> None:
     if mode != "interpret":
         import triton.backends.nvidia.compiler
         import triton.backends.nvidia.driver  # noqa: F401
+
+        _compute_ahead()
+
+
+def _compute_ahead() -> None:
+    """What Triton asks before its first compilation and remembers: a hash over all of itself, half a second, and the
+    version of ptxas. A worker that cannot have it from here asks again."""
+    from triton.backends.nvidia.compiler import get_ptxas_version
+    from triton.runtime.cache import triton_key
+
+    with contextlib.suppress(Exception):
+        triton_key()
+        for capability in (75, 80, 86, 89, 90, 100, 120):
+            get_ptxas_version(capability)
 
 
 class Nursery:

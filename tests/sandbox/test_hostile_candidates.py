@@ -302,4 +302,4 @@ def test_a_candidate_is_compiled_ahead_without_the_judges_rights(
         assert not [path for path in copied if path.name == "key"]
         assert copied or "symlink" in what
     finally:
-        sandbox.remove(ahead._folder)
+        ahead._home.remove()

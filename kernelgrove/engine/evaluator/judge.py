@@ -24,6 +24,7 @@ from typing import Any
 from kernelgrove.errors import KernelGroveError
 from kernelgrove.model import Basis, Device, EvaluationRequest, Instance, Problem
 
+from . import sandbox
 from .protocol import PeerGone, clean, receive_stream, send_stream
 
 
@@ -112,6 +113,11 @@ def serve(fd: int) -> None:
             except (ValueError, TypeError, RecursionError) as error:  # not JSON: nothing of it has been sent
                 send_stream(sock, _failure(number, error))
 
+    sandbox.become_subreaper()  # what outlives a nursery comes here, and is killed
+    sandbox.sweep()
+    home = sandbox.Home()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home.path / "inductor")  # else a folder that stays for good
+
     def open_device() -> dict[str, Any]:
         nonlocal judge
         judge = Judge(**opening)
@@ -128,6 +134,7 @@ def serve(fd: int) -> None:
     finally:
         if judge is not None:
             judge.close()
+        home.remove()
         os._exit(0)  # threads may still be waiting for workers, which are gone now
 
 

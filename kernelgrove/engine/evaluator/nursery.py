@@ -1,8 +1,9 @@
 """The process that has torch and triton imported and forks a worker a candidate. It never touches CUDA itself.
 
 Started by the judge with an empty environment and an explicit ``sys.path``. It lives as long as its socket: the
-judge's end closing, for whatever reason, kills every worker and ends it. It is a subreaper, so that a daemon that a
-candidate leaves behind comes back to it and is killed.
+judge's end closing, for whatever reason, kills every worker, removes all that they wrote and ends it. It is a
+subreaper, so that a daemon that a candidate leaves behind comes back to it and is killed; so is the judge, for the case
+that the nursery itself is killed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from . import sandbox, worker
@@ -58,6 +60,7 @@ def _import_ahead(mode: str) -> None:
 class Nursery:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.home = Path.cwd()
         self.workers: dict[int, int | None] = {}  # pid -> private uid, if it has one
 
     def run(self) -> None:
@@ -82,6 +85,7 @@ class Nursery:
             for pid, uid in list(self.workers.items()):
                 sandbox.kill_tree(pid, uid)
             sandbox.reap_orphans(set())
+            sandbox.remove(self.home)  # the judge would, if it lives
             os._exit(0)
 
     def _obey(self, message: dict[str, Any], fds: list[int], keep: tuple[int, int]) -> None:

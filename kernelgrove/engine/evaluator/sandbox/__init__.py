@@ -6,6 +6,7 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 """
 
 from .environment import SEARCH_PATH, clean_environment
+from .homes import Home, sweep
 from .identity import PrivateUser, claim_user, hand_over
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
 from .leavings import Copier, remove
@@ -15,6 +16,7 @@ from .processes import (
     become_subreaper,
     children,
     descendants,
+    kill_strays,
     kill_tree,
     oom_kills,
     processes_of,
@@ -26,6 +28,7 @@ __all__ = [
     "REQUIRED",
     "SEARCH_PATH",
     "Copier",
+    "Home",
     "Layer",
     "Policy",
     "PrivateUser",
@@ -38,6 +41,7 @@ __all__ = [
     "descendants",
     "enter",
     "hand_over",
+    "kill_strays",
     "kill_tree",
     "oom_kills",
     "probe",
@@ -45,4 +49,5 @@ __all__ = [
     "reap_orphans",
     "remove",
     "signal_name",
+    "sweep",
 ]

@@ -238,6 +238,37 @@ def reap_orphans(keep: Collection[int], timeout_s: float = 10.0) -> dict[int, in
     return reaped
 
 
+def kill_strays(keep: Collection[int], uids: Collection[int] = (), timeout_s: float = 10.0) -> bool:
+    """Kill everything of the users *uids* and, in a subreaper, the children that it did not start, with all below them;
+    reap them. Returns whether nothing of all this is left after *timeout_s* seconds.
+
+    What a dead process of ours had started has left our session (a worker has one of its own, which cannot be left for
+    another that exists); what we start is in ours, or named in *keep*.
+    """
+    deadline = time.monotonic() + timeout_s
+    clean = True
+    for uid in uids:
+        clean = _kill((), uid, deadline) and clean
+    while syscalls.child_subreaper() and time.monotonic() < deadline:
+        strays = {pid for pid in children(os.getpid()) - set(keep) if _session(pid) != os.getsid(0)}
+        if not strays:
+            return clean
+        _kill(strays, None, deadline)
+        for pid in strays:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # reaped by another thread
+                continue
+    return clean and not syscalls.child_subreaper()
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:  # gone
+        return os.getsid(0)
+
+
 def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since boot, in this memory cgroup where known."""
     for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):

@@ -147,6 +147,13 @@ def parent_death_signal() -> int:
     return value.value
 
 
+def child_subreaper() -> bool:
+    """Whether orphans of this process's descendants become its children."""
+    value = ctypes.c_int()
+    prctl(PR_GET_CHILD_SUBREAPER, ctypes.addressof(value))
+    return bool(value.value)
+
+
 class _CapHeader(ctypes.Structure):
     _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 

@@ -62,6 +62,8 @@ class Nursery:
         self.sock = sock
         self.home = Path.cwd()
         self.workers: dict[int, int | None] = {}  # pid -> private uid, if it has one
+        self.frozen: dict[int, int] = {}  # what is stopped at present: pid -> start time
+        self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
     def run(self) -> None:
         sandbox.become_subreaper()
@@ -92,8 +94,27 @@ class Nursery:
         if message["op"] == "fork":
             self._fork(message, fds[0], keep)
         elif message["op"] == "kill" and message["pid"] in self.workers:
-            sandbox.kill_tree(message["pid"], self.workers[message["pid"]])
-            self._reap()
+            self._kill(message["pid"])
+        elif message["op"] == "freeze":
+            self._freeze(set(message["keep"]))
+            send_with_fds(self.sock, {"event": "done", "id": message["id"]})
+        elif message["op"] == "thaw":
+            sandbox.thaw(self.frozen)
+            self.frozen.clear()
+            send_with_fds(self.sock, {"event": "done", "id": message["id"]})
+
+    def _freeze(self, keep: set[int]) -> None:
+        """Stop every worker but those of *keep*, with all that it started. One that cannot be stopped is killed."""
+        stopped, awake = sandbox.freeze(set(self.workers) - keep)
+        self.frozen |= stopped
+        for pid in awake:
+            self._kill(pid, "it could not be stopped while another was timed")
+
+    def _kill(self, pid: int, reason: str = "") -> None:
+        if reason:
+            self.reasons[pid] = f"killed by the evaluator: {reason}"
+        sandbox.kill_tree(pid, self.workers[pid])
+        self._reap()
 
     def _fork(self, message: dict[str, Any], fd: int, pipe: tuple[int, int]) -> None:
         policy = sandbox.Policy(**{**message["policy"], "read": tuple(message["policy"]["read"])})
@@ -136,7 +157,7 @@ class Nursery:
             _, status = os.waitpid(pid, 0)
             if pid in self.workers:
                 del self.workers[pid]
-                words = sandbox.signal_name(status)
+                words = self.reasons.pop(pid, "") or sandbox.signal_name(status)
                 ended.append({"event": "exited", "pid": pid, "status": status, "words": words, "clean": clean})
         if ended:
             sandbox.reap_orphans(set(self.workers))

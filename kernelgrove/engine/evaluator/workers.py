@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -81,6 +81,7 @@ class Nursery:
         self._ids = itertools.count(1)
         self._forked: dict[int, int] = {}
         self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
+        self._done: set[int] = set()  # numbers of requests that were carried out
         self._seed: Path | None = None  # what every worker's Triton cache starts with
         self._users: dict[int, sandbox.PrivateUser | None] = {}  # of workers that were not closed, by pid
         self._ready = self._closed = False
@@ -116,6 +117,8 @@ class Nursery:
                         self._ready = True
                     elif event["event"] == "forked":
                         self._forked[event["id"]] = event["pid"]
+                    elif event["event"] == "done":
+                        self._done.add(event["id"])
                     elif event["event"] == "exited":
                         self._exited[event["pid"]] = (event["words"], event["clean"])
                     self._changed.notify_all()
@@ -217,6 +220,28 @@ class Nursery:
         text = (self._home.path / "log").read_text(errors="replace").strip()
         return text.splitlines()[-1] if text else ""
 
+    def freeze(self, keep: Collection[int]) -> None:
+        """Stop all workers but those whose pids are *keep*, with all that they started; one that cannot be stopped is
+        killed. Raises EvaluatorError."""
+        self._carry_out({"op": "freeze", "keep": list(keep)})
+
+    def thaw(self) -> None:
+        """Let all that is stopped go on. Raises EvaluatorError."""
+        self._carry_out({"op": "thaw"})
+
+    def _carry_out(self, message: Mapping[str, Any]) -> None:
+        number = next(self._ids)
+        try:
+            with self._sending:
+                send_with_fds(self._sock, {**message, "id": number})
+        except (PeerGone, OSError):
+            raise EvaluatorError(f"the {self.mode} nursery died.") from None
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._done or self._gone is not None, _KILL_LIMIT_S)
+            if number not in self._done:
+                raise EvaluatorError(f"the {self.mode} nursery {'died' if self._gone else 'does not answer'}.")
+            self._done.discard(number)
+
     def kill(self, pid: int) -> None:
         try:
             with self._sending:
@@ -274,6 +299,22 @@ class Standby:
 
     def seed_from(self, worker: Worker) -> None:
         self._nursery.seed_from(worker)
+
+    @contextlib.contextmanager
+    def frozen(self, keep: Collection[Worker] = ()) -> Iterator[None]:
+        """While inside, all workers but *keep* are stopped, with all that they started (what they have queued on a GPU
+        goes on). One caller at a time; nobody may be waiting for a stopped worker's answer. Closing one works.
+
+        Raises EvaluatorError where the nursery is dead.
+        """
+        with self._lock:
+            nursery_now = self._nursery
+        try:
+            nursery_now.freeze([worker.pid for worker in keep])
+            yield
+        finally:
+            with contextlib.suppress(EvaluatorError):  # dead, and so are its workers
+                nursery_now.thaw()
 
     def close(self) -> None:
         with self._lock:

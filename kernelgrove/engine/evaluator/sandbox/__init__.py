@@ -16,12 +16,14 @@ from .processes import (
     become_subreaper,
     children,
     descendants,
+    freeze,
     kill_strays,
     kill_tree,
     oom_kills,
     processes_of,
     reap_orphans,
     signal_name,
+    thaw,
 )
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "default_read_paths",
     "descendants",
     "enter",
+    "freeze",
     "hand_over",
     "kill_strays",
     "kill_tree",
@@ -50,4 +53,5 @@ __all__ = [
     "remove",
     "signal_name",
     "sweep",
+    "thaw",
 ]

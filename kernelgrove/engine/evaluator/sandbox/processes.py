@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from . import syscalls
@@ -48,9 +48,9 @@ class _Stat:
             self.state = "R"  # only its first thread has ended: the others run on
 
 
-def _stat(pid: int) -> _Stat | None:
+def _stat(pid: int, task: str = "") -> _Stat | None:
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        with open(f"/proc/{pid}/{f'task/{task}/' if task else ''}stat", encoding="utf-8", errors="replace") as file:
             return _Stat(file.read())
     except (OSError, ValueError):  # gone
         return None
@@ -137,6 +137,43 @@ def kill_tree(pid: int, uid: int | None = None, timeout_s: float = 10.0) -> bool
     if pid <= 1 or pid == os.getpid() or (uid is not None and uid in (0, os.getuid())):
         raise ValueError(f"refusing to kill process {pid} and everything of user {uid}")
     return _kill({pid}, uid, time.monotonic() + timeout_s)
+
+
+def freeze(roots: Collection[int], timeout_s: float = 1.0) -> tuple[dict[int, int], set[int]]:
+    """Stop the processes *roots* and all below them, to the last thread. Each root must be a subreaper, so that all it
+    started is below it.
+
+    Returns what was stopped, for ``thaw``, and those of *roots* of whose trees something still ran after *timeout_s*
+    seconds: it sits in a system call that signals do not interrupt, or has woken up again.
+    """
+    deadline = time.monotonic() + timeout_s
+    known = {root: stat.start for root in roots if (stat := _stat(root))}
+    while True:
+        _stop(known, None, deadline)
+        awake = {pid for pid, start in known.items() if _runs(pid, start, _HALTED) or not _all_halted(pid)}
+        if not awake or time.monotonic() > deadline:
+            return known, {root for root in roots if awake & ({root} | _below([root]))} if awake else set()
+        time.sleep(_PAUSE_S)
+
+
+def thaw(known: Mapping[int, int]) -> None:
+    """Let what ``freeze`` stopped go on."""
+    for pid, start in known.items():
+        if _runs(pid, start, _DEAD):
+            _send(pid, signal.SIGCONT)
+
+
+def _all_halted(pid: int) -> bool:
+    """Whether no thread of process *pid* runs. The state of the process is its first thread's."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # gone
+        return True
+    for task in tasks:
+        stat = _stat(pid, task)
+        if stat is not None and stat.state not in _HALTED:
+            return False
+    return True
 
 
 def _kill(roots: Collection[int], uid: int | None, deadline: float) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,26 @@ def test_a_candidate_is_compiled_ahead_without_the_judges_rights(
         assert copied or "symlink" in what
     finally:
         ahead._home.remove()
+
+
+FILLING = """
+import os, time
+
+def fill():
+    for number in range(60):
+        with open(f"file{number}", "wb") as file:
+            file.write(bytes(64 << 20))
+        time.sleep(0.02)
+    time.sleep(60)
+"""
+
+
+def test_a_candidate_that_fills_the_disk_is_killed(
+    run: Callable[..., EvaluationResult], bench: CpuBench, monkeypatch: pytest.MonkeyPatch
+):
+    owner = bench.interpreting._nursery
+    monkeypatch.setattr(owner, "_policy", replace(bench.policy, scratch_bytes=256 << 20))
+    found = run(candidate("fill()", FILLING), timeout_s=30.0)
+    assert found.outcome is Outcome.WORKER_DIED, found.message
+    assert "killed by the evaluator: its scratch folder holds more than 256 MiB" in found.message
+    assert found.wall_s < 20

@@ -57,11 +57,16 @@ def _import_ahead(mode: str) -> None:
         import triton.backends.nvidia.driver  # noqa: F401
 
 
+#: While there are workers, their disk is looked at so often.
+_LOOK_S = 1.0
+
+
 class Nursery:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.home = Path.cwd()
-        self.workers: dict[int, int | None] = {}  # pid -> private uid, if it has one
+        self.workers: dict[int, sandbox.Policy] = {}  # by pid; their uids are their own
+        self.disk = sandbox.Disk(str(self.home))
         self.frozen: dict[int, int] = {}  # what is stopped at present: pid -> start time
         self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
@@ -76,16 +81,17 @@ class Nursery:
         try:
             while True:
                 control = self.sock.fileno()
-                ready, _, _ = select.select([control, reader], [], [], 5.0 if self.workers else None)
+                ready, _, _ = select.select([control, reader], [], [], _LOOK_S if self.workers else None)
                 if reader in ready:
                     os.read(reader, 4096)
                 self._reap()
+                self._look_at_disk()
                 if control in ready:
                     message, fds = receive_with_fds(self.sock)
                     self._obey(message, fds, keep=(reader, writer))
         except PeerGone:
-            for pid, uid in list(self.workers.items()):
-                sandbox.kill_tree(pid, uid)
+            for pid, policy in list(self.workers.items()):
+                sandbox.kill_tree(pid, policy.uid)
             sandbox.reap_orphans(set())
             sandbox.remove(self.home)  # the judge would, if it lives
             os._exit(0)
@@ -110,10 +116,19 @@ class Nursery:
         for pid in awake:
             self._kill(pid, "it could not be stopped while another was timed")
 
+    def _look_at_disk(self) -> None:
+        """Kill workers whose scratch folders hold more than they may. One that writes fast gets a second further."""
+        if not self.disk.lost(max((policy.scratch_bytes for policy in self.workers.values()), default=0)):
+            return
+        for pid, policy in list(self.workers.items()):
+            pids = {pid, *sandbox.descendants(pid)}
+            if sandbox.holds_more(policy.scratch, pids, policy.scratch_bytes):
+                self._kill(pid, f"its scratch folder holds more than {policy.scratch_bytes >> 20} MiB")
+
     def _kill(self, pid: int, reason: str = "") -> None:
         if reason:
             self.reasons[pid] = f"killed by the evaluator: {reason}"
-        sandbox.kill_tree(pid, self.workers[pid])
+        sandbox.kill_tree(pid, self.workers[pid].uid)
         self._reap()
 
     def _fork(self, message: dict[str, Any], fd: int, pipe: tuple[int, int]) -> None:
@@ -138,7 +153,7 @@ class Nursery:
             finally:
                 os._exit(status)
         os.close(fd)
-        self.workers[pid] = policy.uid
+        self.workers[pid] = policy
         send_with_fds(self.sock, {"event": "forked", "id": message["id"], "pid": pid})
 
     def _reap(self) -> None:
@@ -153,7 +168,7 @@ class Nursery:
                 break
             pid, clean = found.si_pid, True
             if pid in self.workers:  # what is below it is looked for while its number is still its own
-                clean = sandbox.kill_tree(pid, self.workers[pid])
+                clean = sandbox.kill_tree(pid, self.workers[pid].uid)
             _, status = os.waitpid(pid, 0)
             if pid in self.workers:
                 del self.workers[pid]

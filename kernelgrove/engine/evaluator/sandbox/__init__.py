@@ -5,6 +5,7 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 ``docs/design``, the evaluator.
 """
 
+from .disk import Disk, holds_more
 from .environment import SEARCH_PATH, clean_environment
 from .homes import Home, sweep
 from .identity import PrivateUser, claim_user, hand_over
@@ -30,6 +31,7 @@ __all__ = [
     "REQUIRED",
     "SEARCH_PATH",
     "Copier",
+    "Disk",
     "Home",
     "Layer",
     "Policy",
@@ -44,6 +46,7 @@ __all__ = [
     "enter",
     "freeze",
     "hand_over",
+    "holds_more",
     "kill_strays",
     "kill_tree",
     "oom_kills",

@@ -43,7 +43,7 @@ class Policy:
 
     *memory_bytes* is what it may allocate on top of what it was forked with; *uid* the user to become where this
     process is root, private to the worker if ``kill_tree`` is told it; *processes* how many tasks (threads count)
-    it may have at a time.
+    it may have at a time; *scratch_bytes* what its scratch folder may hold, which its nursery sees to.
     """
 
     read: tuple[str, ...]
@@ -57,6 +57,7 @@ class Policy:
     network: bool = False
     allow_unsafe: bool = False
     processes: int = 1024
+    scratch_bytes: int = 2 << 30
 
 
 class SandboxError(EnvironmentLacks):

@@ -157,7 +157,7 @@ def enter(
     enforced = report.layers["landlock_files"].active
     report.step("landlock_tcp", lambda: _check_tcp(policy, enforced))
     report.step("landlock_signals", lambda: _check_signals(parent, enforced))
-    report.step("seccomp", lambda: _deny_calls(policy.network))
+    report.step("seccomp", lambda: _deny_calls(policy.network, policy.gpu))
     layers = report.all()
     if not policy.allow_unsafe and any(layer.required and not layer.active for layer in layers):
         raise SandboxError(layers)
@@ -321,8 +321,8 @@ def _check_signals(parent: int, enforced: bool) -> str:
     return "none reaches a process outside"
 
 
-def _deny_calls(network: bool) -> str:
-    seccomp.install(network)
+def _deny_calls(network: bool, gpu: bool) -> str:
+    seccomp.install(network, gpu)
     _must_fail("unshare", lambda: syscalls.call("unshare", 0), errno.EPERM)
     _must_fail("process_vm_readv", lambda: syscalls.call("process_vm_readv", 0, 0, 0, 0, 0, 0), errno.EPERM)
     if not network:

@@ -38,6 +38,7 @@ class Judge:
         allow_unsafe: bool,
         cache: str | None = None,
     ) -> None:
+        from .company import Company
         from .references import References
 
         self.target = target
@@ -55,6 +56,7 @@ class Judge:
             self.bench = CudaBench(device, facts, parallel, allow_unsafe, Path(cache) if cache else None)
             budget = torch.cuda.get_device_properties(device).total_memory // 8
         self.references = References(device, budget)
+        self.company = Company()
 
     def device(self) -> Device:
         software = self.bench.software()
@@ -83,8 +85,8 @@ class Judge:
     def evaluate(self, request: EvaluationRequest) -> dict[str, Any]:
         from .judging import judge
 
-        found = judge(self.bench, lambda: self.references.get(request.instance, request.precision), request)
-        return asdict(found)
+        reference = partial(self.references.get, request.instance, request.precision)
+        return asdict(self.company.judge(partial(judge, self.bench, reference, request)))
 
     def close(self) -> None:
         self.bench.close()

@@ -19,6 +19,8 @@ from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 
 #: A file that is longer is refused: parsing it would keep the judge busy for seconds.
 _MOST_BYTES = 1 << 18
+#: All answers of a candidate together may take so many times what one may.
+_STAGES = 4
 _BELIEVED = {"compile_error", "runtime_error", "out_of_memory"}  # failures that a worker may report of itself
 
 
@@ -54,7 +56,8 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         bench.begin(judged, request)
     with laps.lap("compiling ahead"):
         prepared = bench.compile_ahead(request)
-    with Sitting(bench, judged, request.code, request.timeout_s, prepared) as sitting:
+    budget_s = _STAGES * request.timeout_s
+    with Sitting(bench, judged, request.code, request.timeout_s, prepared, budget_s) as sitting:
         try:
             with laps.lap("waiting"), bench.turns.shared(), laps.lap("checking"):
                 _check(sitting, request, tally, detail, laps)

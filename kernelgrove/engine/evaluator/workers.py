@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import shutil
 import socket
@@ -334,6 +335,7 @@ class Worker:
         self.scratch = scratch
         self._number = 0  # of the last request
         self.layers: list[dict[str, Any]] = []
+        self.left_s = math.inf  # for all answers together that are still to come
         self.wall_s = 0.0  # of the last request: from just before it was sent until its answer was here
 
     def __enter__(self) -> Worker:
@@ -371,15 +373,20 @@ class Worker:
 
     def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
         """The answer to what was last sent. A worker that gives none in time is killed, unless *keep*."""
-        self._sock.settimeout(timeout_s)
+        limit = max(0.001, min(timeout_s, self.left_s))
+        self._sock.settimeout(limit)
+        started = time.perf_counter()
         try:
             data = self._sock.recv(1 << 17)
         except TimeoutError:
             if not keep:
                 self._owner.kill(self.pid)
-            raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
+            which = "" if limit == timeout_s else ", which was left of the time for all its calls"
+            raise WorkerTimeout(f"no answer within {round(limit, 1):g} s{which}") from None
         except ConnectionResetError:
             data = b""
+        finally:
+            self.left_s -= time.perf_counter() - started
         if not data:
             raise WorkerDied(self._how_it_died())
         kind, payload = parse_reply(data, self._number, expected)

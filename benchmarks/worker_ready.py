@@ -54,6 +54,8 @@ def main() -> None:
         standby = bench.interpreting if options.device == "cpu" else bench.nursery
         with contextlib.ExitStack() as stack:
             workers = [stack.enter_context(bench.fork("default")) for _ in range(4)]
+            for worker in workers:
+                worker.distrust()
             for _ in range(options.runs):
                 started = time.perf_counter()
                 with standby.frozen(keep=workers[:1]):

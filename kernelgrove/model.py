@@ -127,6 +127,10 @@ class Provenance(StrEnum):
     LIBRARY = "library"
 
 
+#: What a candidate may be compared with. Eager is always there; the others are ``torch.compile`` and its modes.
+BASELINES = ("eager", "compile", "max-autotune")
+
+
 def digest(text: str) -> str:
     """SHA-256 of *text* with normalised line ends, as 64 hex digits."""
     return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
@@ -222,8 +226,12 @@ class EvaluationRequest:
     timing: bool = True
     tolerance: float | None = None  # None: the fp64-referenced rule; else KernelBench's allclose(atol=rtol)
     require: str | None = None  # a provenance that is demanded ("custom"); else the candidate is rejected
-    baselines: tuple[str, ...] = ("eager", "compile")  # and "max-autotune": what it is timed against
+    baselines: tuple[str, ...] = ("eager", "compile")  # of BASELINES
     best_ms: float | None = None  # a screened time that cannot beat this is left at that; None: always timed sealed
+
+
+#: What of a search's options is handed on to its evaluations, under the same names.
+REQUEST_OPTIONS = ("backend", "trials", "samples", "timeout_s", "require", "baselines")
 
 
 @dataclass(frozen=True)

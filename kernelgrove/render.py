@@ -127,7 +127,7 @@ def _message(message: str) -> list[str]:
 
 def _figures(result: EvaluationResult) -> list[str]:
     how = "projected" if result.basis == "projected" else "median"
-    eager, compiled = result.baselines.get("eager"), result.baselines.get("compile")
+    eager = result.baselines.get("eager")
     lines = []
     if eager is not None:
         lines.append(f"  Reference PyTorch: {milliseconds(eager)} ({how}, eager)")
@@ -137,11 +137,13 @@ def _figures(result: EvaluationResult) -> list[str]:
     lines.append(f"  Custom kernel:     {milliseconds(result.time_ms)} ({shown})")
     if result.speedup.get("eager") is not None:
         lines.append(f"  Speedup:           {times(result.speedup['eager'])} over eager")
-    if compiled is not None:
-        over = times(result.speedup.get("compile"))
-        lines.append(f"  torch.compile:     {milliseconds(compiled)} ({how}); speedup over it: {over}")
-    elif result.basis == "projected":
-        lines.append("  torch.compile:     not projected")
+    for name, shown in (("compile", "torch.compile:"), ("max-autotune", "max-autotune:")):
+        compiled = result.baselines.get(name)
+        if compiled is not None:
+            over = times(result.speedup.get(name))
+            lines.append(f"  {shown:18} {milliseconds(compiled)} ({how}); speedup over it: {over}")
+        elif name in result.baselines and result.basis == "projected":
+            lines.append(f"  {shown:18} not projected")
     return lines
 
 

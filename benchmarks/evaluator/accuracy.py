@@ -45,15 +45,20 @@ def main() -> None:
     with Pool("cuda:0", parallel=1) as pool:
         found: dict[str, EvaluationResult] = {}
         for kernel in kernels:
-            found[kernel.name] = sealed(pool, pool.prepare(Problem(kernel.name, kernel.problem)), kernel)
+            result = sealed(pool, pool.prepare(Problem(kernel.name, kernel.problem)), kernel)
+            found[kernel.name] = result
+            if options.raw:
+                print(
+                    kernel.name,
+                    json.dumps(result.detail.get("timing")),
+                    json.dumps(result.detail["seconds"]),
+                    flush=True,
+                )
         reference = plain([kernel.name for kernel in kernels])
         print("| kernel | plain, ms | sealed, ms | sealed ÷ plain | clock, calls × chunks | bound | serial | wall, s |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for name, result in found.items():
             print(f"| {' | '.join(row(name, result, reference.get(name)))} |", flush=True)
-        if options.raw:
-            for name, result in found.items():
-                print(name, json.dumps(result.detail.get("timing")), json.dumps(result.detail.get("seconds")))
         if options.again:
             again(pool, options.again, options.spread)
 

@@ -205,7 +205,7 @@ def limit_parent() -> str:
 
 
 def renice_parent() -> str:
-    os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)
+    os.setpriority(os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, os.getppid()))
     return "worked"
 
 
@@ -215,18 +215,18 @@ def renice_user() -> str:
 
 
 def pin_parent() -> str:
-    os.sched_setaffinity(os.getppid(), [0])
+    os.sched_setaffinity(os.getppid(), os.sched_getaffinity(os.getppid()))
     return "worked"
 
 
-def idle_parent() -> str:
-    os.sched_setscheduler(os.getppid(), os.SCHED_IDLE, os.sched_param(0))
+def reschedule_parent() -> str:
+    os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0))
     return "worked"
 
 
-def delay_parents_files() -> str:
-    number = 251 if os.uname().machine == "x86_64" else 30
-    return _errno(libc.syscall(ctypes.c_long(number), 1, os.getppid(), 3 << 13))
+def delay_parents_disk() -> str:
+    number = 251 if os.uname().machine == "x86_64" else 30  # ioprio_set
+    return _errno(libc.syscall(number, 1, os.getppid(), 2 << 13 | 4))
 
 
 def nameless_memory() -> str:

@@ -58,7 +58,7 @@ def chunks(claim: float, true: float, calls: int = 64, count: int = 5) -> list[C
 
 
 def test_an_honest_sealed_claim_stands():
-    found = sealed(chunks(0.135, 0.136), chunks(0.135, 0.150, calls=1))
+    found = sealed(chunks(0.135, 0.136), chunks(0.135, 0.145, calls=1))
     assert found.time_ms == pytest.approx(0.135) and found.detail["clock"] == "events"
 
 
@@ -70,6 +70,18 @@ def test_a_claim_that_the_judges_clock_refutes_does_not():
 def test_one_launch_that_serves_many_calls_is_held_to_one_call_at_a_time():
     found = sealed(chunks(0.010, 0.010), chunks(0.010, 0.300, calls=1))
     assert found.time_ms > 0.25 and found.detail["clock"] == "serial"
+
+
+def test_a_claim_of_nothing_is_never_within_reach():
+    """However uncertain the clock is of so short a chunk: a delta is a tenth of the bound at most."""
+    found = sealed([Chunk((0.0001,), 0.66, 0.6)] * 5)
+    assert found.detail["clock"] == "judge" and found.time_ms == pytest.approx(0.06)
+
+
+def test_many_serial_chunks_see_what_few_cannot():
+    batched = chunks(0.001, 0.001)
+    assert sealed(batched, chunks(0.001, 0.030, calls=1, count=4)).detail["clock"] == "events"
+    assert sealed(batched, chunks(0.001, 0.030, calls=1, count=128)).time_ms > 0.025
 
 
 def test_one_lucky_chunk_does_not_make_a_figure():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import sys
 import traceback
 import types
@@ -152,6 +153,8 @@ def explain(error: BaseException, stage: str, scratch: str) -> CandidateFailed:
 def _sentence(error: BaseException, scratch: str) -> str:
     """Type and text of *error* and the candidate's own lines on its traceback, innermost last."""
     text = str(error).replace(scratch + os.sep, "").strip()
+    if "Error building extension" in text:
+        text = _build_errors(text)
     lines = [f"{type(error).__name__}: {text}" if text else type(error).__name__]
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == f"{scratch}/{FILE_NAME}":
@@ -159,3 +162,10 @@ def _sentence(error: BaseException, scratch: str) -> str:
     if isinstance(error, SyntaxError) and error.text:
         lines.append(f"  line {error.lineno}: {error.text.strip()}")
     return "\n".join(lines)
+
+
+def _build_errors(text: str) -> str:
+    """What the compilers said was wrong, of all that ninja printed."""
+    lines = [line.strip() for line in text.splitlines()]
+    errors = [line for line in lines if re.search(r"\berror\b", line) and not line.startswith("ninja")]
+    return "\n".join(dict.fromkeys(errors[:12])) or text

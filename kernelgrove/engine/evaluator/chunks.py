@@ -78,7 +78,7 @@ class Chunks:
         inputs = [Slot.from_json(slot) for slot in plan["inputs"]]
         outputs = [(path, Slot.from_json(slot) if slot is not None else None) for path, slot in plan["outputs"]]
         calls, at = [], 0
-        for number, length in enumerate(plan["packed"]):
+        for number, length in enumerate(plan["packed"], plan["first"]):
             move = number * plan["stride"]
             tensors = [self.arena.view(slot.moved(move)) for slot in inputs]
             wanted = [[path, slot.to_json() if slot is not None else None] for path, slot in outputs]

@@ -17,7 +17,7 @@ import torch
 
 from .arena import CudaError
 from .references import Case
-from .sealing import Sealed, Stuck, empty_chunk, sealed_chunk
+from .sealing import Round, Sealed, Stuck, empty_chunk
 from .sitting import Sitting
 from .slots import Layout
 from .timing import Chunk, Figure, Ratio, calls_a_chunk, ratio, sealed
@@ -29,10 +29,16 @@ AIM_MS = 30.0
 _LEAST, _MOST = 4, 8
 #: Half the width of the ratio's 95 % interval at which timing ends early.
 _NARROW = 0.01
-_SERIAL = 12
+#: Chunks of one call: at least, and where a call is so short that the clock's error must be averaged away, ms.
+_SERIAL, _SERIAL_SHORT, _SHORT_MS = 12, 128, 0.1
+_DRIFT_MS = 0.2
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
-_QUEUE = 500  # launches that a stalled stream takes without blocking the host (it blocked between 400 and 1600)
+_QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
+
+
+#: Stops every candidate and sees to it that the GPU is idle.
+Still = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Empties:
 
     fork: Callable[[], Worker]
     device: int
+    still: Still
     _worker: Worker | None = None
     _known: dict[tuple[str, int, bool], Empty] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -75,7 +82,7 @@ class Empties:
         layout = Layout.of(case)
         key = (repr((layout.inputs, layout.outputs)), calls, stall)
         if key not in self._known:
-            with self.open(case, calls, timeout_s) as arena:
+            with self.still(), self.open(case, calls, timeout_s) as arena:
                 chunks = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
                 single = [empty_chunk(arena, case.packed, 1, stall) for _ in range(4)]
             self._known[key] = Empty(statistics.median(chunks[1:]), statistics.median(single[1:]))
@@ -96,22 +103,27 @@ class Seat:
         self.case = sitting.current(0)
         self.timeout_s = timeout_s
         self._empties = empties
+        layout = Layout.of(self.case)
         room = min(_MEMORY, memory)
+        if layout.size(2) > room:
+            raise NoRoom
         queue = max(1, _QUEUE // (sitting.launches + 2 + len(self.case.expected)))
-        self.calls = calls_a_chunk(estimate_ms, AIM_MS, Layout.of(self.case).stride, room, queue)
+        self.calls = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, queue)
         self.stall = True
+        self._stuck = 0
         self._single_ms: float | None = None
         while True:
             try:
                 empties.get(self.case, self.calls, True, timeout_s)  # before this seat's own memory is taken
                 self._sealed = Sealed(sitting.worker, self.case, self.calls, empties.device, timeout_s)
-                return
+                break
             except (CudaError, torch.OutOfMemoryError) as error:
                 sitting.reference.forget()
                 torch.cuda.empty_cache()
                 if self.calls == 1:
                     raise NoRoom from error
                 self.calls //= 2
+        self._sealed.slots.prime(sitting.reference.fresh_inputs(), self.calls)
 
     def __enter__(self) -> Seat:
         return self
@@ -125,33 +137,38 @@ class Seat:
         self._sealed.close()
 
     def chunk(self, allclose: float | None, checked: int = _CHECKED) -> Chunk:
-        """One chunk, of fewer calls where they cannot all be queued, without a stalled stream where not even one can:
-        such a forward waits for the GPU, and is timed with its host."""
+        """One chunk; of fewer calls where they cannot all be queued; without a stalled stream where a quarter of a
+        quarter cannot: such a forward waits for the GPU, and is timed with its host."""
         while True:
             empty = self._empties.get(self.case, self.calls, self.stall, self.timeout_s)
-            empty_ms = empty.chunk_ms + self.drift(empty)
+            calls = Round(self._sealed, self.sitting, self.calls, checked, allclose)
             try:
-                return sealed_chunk(self._sealed, self.sitting, self.calls, self.stall, checked, allclose, empty_ms)
+                return calls.together(self.stall, empty.chunk_ms + self._drift(empty))
             except Stuck:
-                if self.calls == 1:
+                self._stuck += 1
+                if self.calls == 1 or self._stuck > 2:
                     self.stall = False
                 self.calls = max(1, self.calls // 4)
 
-    def serial(self, allclose: float | None) -> list[Chunk]:
-        """Chunks of one call, each right after one of the empty worker: what a change of context costs depends on who
-        else is there, and chunks of many calls are corrected by what is seen of it here."""
+    def serial(self, allclose: float | None, wanted: int) -> list[Chunk]:
+        """At least *wanted* chunks of one call, beside as many of the empty worker: what a change of context takes
+        depends on who else is there. Chunks of many calls are corrected by what is seen of it here."""
         found: list[Chunk] = []
         with self._empties.open(self.case, 1, self.timeout_s) as idle:
-            for number in range(_SERIAL):
-                empty = empty_chunk(idle, self.case.packed, 1, True)
-                checked = int(number % 4 == 0)
-                found.append(sealed_chunk(self._sealed, self.sitting, 1, True, checked, allclose, empty))
+            while len(found) < wanted:
+                calls = Round(self._sealed, self.sitting, self.calls, _CHECKED, allclose)
+                with self._empties.still():
+                    empty = [empty_chunk(idle, self.case.packed, 1, True) for _ in range(self.calls)]
+                found += [calls.one(number, empty[number]) for number in range(self.calls)]
         self._single_ms = statistics.median(chunk.empty_ms for chunk in found)
         return found
 
-    def drift(self, empty: Empty) -> float:
-        """How much longer an empty chunk takes now than when it was calibrated."""
-        return 0.0 if self._single_ms is None else self._single_ms - empty.single_ms
+    def _drift(self, empty: Empty) -> float:
+        """How much longer an empty chunk takes now than when it was calibrated, ms; not more than a change of context
+        can differ by."""
+        if self._single_ms is None:
+            return 0.0
+        return max(-_DRIFT_MS, min(_DRIFT_MS, self._single_ms - empty.single_ms))
 
 
 def memory_share(parts: int) -> int:
@@ -169,18 +186,23 @@ class Confirmed:
     baseline_ms: float | None
 
 
-def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> Confirmed:
-    """Time the candidate under seal, chunk by chunk in turn with the baseline.
+def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, still: Still) -> Confirmed:
+    """Time the candidate under seal, chunk by chunk in turn with the baseline, which runs while the candidate is
+    *still*: what a speedup is over must not be slowed down by it.
 
     Raises what ``sealed_chunk`` raises for the candidate.
     """
     pairs: list[tuple[Chunk, Chunk]] = []
     own: list[Chunk] = [candidate.chunk(allclose, checked=0)]  # finds out how many calls can be queued, and warms up
     # Where the stream is not stalled, one call after the other already goes through the host.
-    serial = candidate.serial(allclose) if candidate.stall else []
+    wanted = _SERIAL_SHORT if statistics.median(own[0].claims) < _SHORT_MS else _SERIAL
+    serial = candidate.serial(allclose, wanted) if candidate.stall else []
     own.clear()
     for _ in range(_MOST):
-        before = baseline.chunk(None, checked=0) if baseline is not None else None
+        before = None
+        if baseline is not None:
+            with still():
+                before = baseline.chunk(None, checked=0)
         own.append(candidate.chunk(allclose))
         if before is not None:
             pairs.append((before, own[-1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -91,25 +91,27 @@ class CpuBench:
     def arena(self, size: int) -> Arena:
         return CpuArena.create(size)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
         """Compile for the target and count at full size, both without running the kernel; then project.
 
         Raises WorkerFailed with the compiler's own message where the candidate does not compile for the target.
         """
         with laps.lap("projecting"):
-            return self._figures(sitting, request)
+            found = self._figures(sitting, request)
+        advise()
+        return found
 
     def _figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
         full = self._full_size(request)
         if isinstance(full, str):
-            return Figures(None, {"eager": None, "compile": None}, note=full)
+            return Figures(None, dict.fromkeys(request.baselines), note=full)
         sitting.doing = f"compiling for {self.facts.get('name')}"
         compiling = self._pool.submit(self._compile, full, request)
         try:
             works = self._count(full, request)
         finally:
             compiled = compiling.result()
-        baselines: dict[str, float | None] = {"eager": full.eager.time_ms, "compile": None}
+        baselines: dict[str, float | None] = {**dict.fromkeys(request.baselines), "eager": full.eager.time_ms}
         if isinstance(compiled, str) or isinstance(works, str):
             return Figures(None, baselines, note=compiled if isinstance(compiled, str) else str(works))
         projection = project(works, compiled, self.facts, full.compulsory)

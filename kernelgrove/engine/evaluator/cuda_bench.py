@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import statistics
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest
 
 from . import sandbox
 from .ahead import Ahead
-from .arena import Arena, CudaArena
+from .arena import Arena, CudaArena, CudaError
 from .baselines import Compiled, Eager, Over, Shelf, Timing
 from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
@@ -31,9 +32,10 @@ from .protocol import Reply, finite_floats
 from .references import JudgedReference
 from .sitting import Figures, Rejected, Sitting
 from .spares import Spares
+from .stillness import wait_idle
 from .structure import pack
 from .timing import Figure
-from .workers import Prepared, Standby, Worker
+from .workers import Prepared, Standby, Worker, WorkerFailed
 
 _HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)
 #: The flush before each screened call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets
@@ -42,6 +44,9 @@ _MIN_FLUSH = 256 << 20
 #: Screened times this much over the time to beat are not confirmed. Screened and sealed differ by what a kernel leaves
 #: in L2 for the next one to write back: up to 8 % was seen.
 _HOPELESS = 1.15
+
+#: How long others' kernels have to end before somebody is timed, and a candidate's own after it said that it was done.
+_IDLE_LIMIT_S, _LEFT_OVER_S = 3.0, 0.5
 
 #: Calibrates the screening loop with the smallest kernel there is; what it compiles first is every launcher's.
 _NOOP = b"""
@@ -89,6 +94,7 @@ class CudaBench:
         self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
         self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
+        self._is_ours = True  # whether the GPU was idle when the one who is alone began
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
@@ -108,9 +114,10 @@ class CudaBench:
         self.nursery = Standby("cuda", policy, environment)
         self.ahead = Ahead(policy, facts, environment)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
-        self.timing = Timing(Empties(lambda: self.fork("default"), self.index), self.flush_bytes, self._around)
+        empties = Empties(lambda: self.fork(self._precision), self.index, self.still)
+        self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
-        self.spares = Spares(self._fork_spare, self.turns, parallel, self._calibration)
+        self.spares = Spares(self._fork_spare, parallel, self._calibration)
         self.shelf = Shelf(self, self.timing, self._background)
         folder = cache / "baselines" if cache is not None else None
         self.compiled = Compiled(self, self.shelf, self.timing, self._background, folder)
@@ -125,7 +132,7 @@ class CudaBench:
             if precision != self._precision:  # a judge works at one; nobody knew which before
                 self.spares.close()
                 self._precision = precision
-                self.spares = Spares(self._fork_spare, self.turns, self._parallel, self._calibration)
+                self.spares = Spares(self._fork_spare, self._parallel, self._calibration)
         worker = self.spares.take()
         if prepared is not None:
             worker.furnish(prepared.folder)
@@ -149,7 +156,7 @@ class CudaBench:
             if name != "eager":
                 self.compiled.start(name, reference, request, self._software)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures:
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
         """Screen the candidate, and confirm it under seal beside eager PyTorch if it may beat ``request.best_ms``."""
         reference = sitting.reference
         with self.shelf.borrow(reference, request) as eager:
@@ -161,13 +168,16 @@ class CudaBench:
             with laps.lap("waiting for the baseline"):
                 base = eager.result()
             confirmed: Confirmed | None = None
-            with laps.lap("waiting"), self.turns.alone():
+            assert sitting.worker is not None
+            with laps.lap("waiting"), self.alone(sitting.worker):
                 with laps.lap("screening"):
                     screened = self.timing.screen(sitting, request)
                 if request.best_ms is None or screened.time_ms <= _HOPELESS * request.best_ms:
                     with laps.lap("confirming"):
                         confirmed = self._confirm(sitting, screened, base, request)
-        state = self.state.read()
+                advise()
+            ours = self._is_ours
+        state = {**self.state.read(), "shared_with_others": not ours}
         figure = confirmed.figure if confirmed is not None else screened
         floor = physical_floor(reference, self.facts, self.l2_bytes)
         if floor is not None and figure.time_ms < floor.ms:
@@ -182,8 +192,14 @@ class CudaBench:
         """None where there is no memory for it: the screened figure then stands, and says that it is one."""
         try:
             with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
-                return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
-        except NoRoom:
+                seat_of_eager = base.seat if isinstance(base, Eager) else None
+                return confirm(seat, seat_of_eager, request.tolerance, self.still)
+        except (NoRoom, CudaError, torch.OutOfMemoryError):
+            sitting.reference.forget()
+            torch.cuda.empty_cache()
+            if isinstance(base, Eager) and base.seat is not None:  # there was room for the reference
+                message = "it leaves no memory for a second set of inputs and outputs beside what it holds"
+                raise WorkerFailed("out_of_memory", "time", message) from None
             return None
 
     def software(self) -> dict[str, str]:
@@ -204,6 +220,23 @@ class CudaBench:
         self.nursery.close()
 
     # --------------------------------------------------------------------------------------------- timing
+
+    @contextlib.contextmanager
+    def alone(self, *keep: Worker) -> Iterator[None]:
+        """The GPU for oneself: nobody else is asked anything, and of all candidates only those in *keep* run. What
+        another one has left running on the GPU has some time to end."""
+        with self.turns.alone(), self.nursery.frozen(keep):
+            self._is_ours = wait_idle(self.device, _IDLE_LIMIT_S)
+            yield
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """No candidate runs. Raises Rejected where one has work running on the GPU that it had called done; where
+        others than candidates use the GPU, that cannot be told."""
+        with self.nursery.frozen():
+            if self._is_ours and not wait_idle(self.device, _LEFT_OVER_S):
+                raise Rejected("work of its own was still running on the GPU after forward had handed over its outputs")
+            yield
 
     def _around(self) -> float:
         """What an iteration of the screening loop costs around its call, in ms; measured once a bench."""

@@ -46,19 +46,25 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         )
 
     advice: list[str] = []
-    # What keeps the interpreter busy here waits while a candidate is timed: it would hold up the judge's clock.
-    with laps.lap("waiting"), bench.turns.shared():
-        if problem := _syntax(request.code):
-            return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
-        advice += lint(request.code)
-        judged = reference()
+    if problem := _syntax(request.code):
+        return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
+    advice += lint(request.code)
+    judged = reference()
+    if not judged.ready:
+        with laps.lap("waiting"), bench.turns.shared(), laps.lap("references"):
+            judged.case(0)
     if request.timing:
         bench.begin(judged, request)
     with laps.lap("compiling ahead"):
         prepared = bench.compile_ahead(request)
+    if prepared is not None:
+        detail["ahead"] = {"files": sum(path.is_file() for path in prepared.folder.rglob("*")), "note": prepared.note}
     budget_s = _STAGES * request.timeout_s
     with Sitting(bench, judged, request.code, request.timeout_s, prepared, budget_s) as sitting:
         try:
+            # Loading is the host's work but for an instant, and takes longer than a check: it waits for nobody's turn.
+            with laps.lap("loading"):
+                sitting.load(judged.case(0), request.precision, laps)
             with laps.lap("waiting"), bench.turns.shared(), laps.lap("checking"):
                 _check(sitting, request, tally, detail, laps)
                 if weaknesses := judged.weaknesses(request.tolerance):
@@ -68,7 +74,10 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
             figures = Figures(None, {})
             if request.timing:
                 sitting.stage, sitting.doing = Stage.TIME, "timing"
-                figures = bench.figures(sitting, request, laps)
+                figures = bench.figures(sitting, request, laps, lambda: advice.extend(_advise(sitting, request, laps)))
+            else:
+                with laps.lap("waiting"), bench.turns.shared():
+                    advice += _advise(sitting, request, laps)
         except WorkerFailed as failed:
             outcome = Outcome(failed.outcome) if failed.outcome in _BELIEVED else Outcome.RUNTIME_ERROR
             stage = Stage(failed.stage) if failed.stage in set(Stage) else sitting.stage
@@ -86,8 +95,6 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         except Wrong as wrong:
             message = sitting.on + wrong.verdict.message
             return result(Outcome.WRONG_RESULT, Stage.CHECK, message, max_error=wrong.verdict.error)
-        with laps.lap("waiting"), bench.turns.shared(), laps.lap("advising"):
-            advice += _advise(sitting, request)
     detail.update(figures.detail)
     speedup = {
         name: (baseline / figures.time_ms if baseline is not None and figures.time_ms else None)
@@ -122,10 +129,6 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
     """All trials, then input variants. The last of several trials is on weights drawn again (cached or baked-in ones
     show) and on inputs drawn for this evaluation alone: what one candidate learned is of no use to the next."""
     judged = sitting.reference
-    with laps.lap("references"):
-        case = judged.case(0)
-    with laps.lap("loading"):
-        sitting.load(case, request.precision)
     assert sitting.worker is not None
     detail["sandbox"] = sitting.worker.layers
     for trial in range(request.trials):
@@ -138,6 +141,7 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
             sitting.call(case, first=trial == 0, observe=trial == min(1, request.trials - 1))
         tally.add(sitting.verdict(case, request.tolerance))
         tally.passed += 1
+    detail["stateful"] = judged.stateful  # found out now: timing needs it, and has no time for it
     if judged.random:
         sitting.repeat(case)
     notes = {expected.note for expected in judged.case(0).expected if expected.note}
@@ -152,13 +156,14 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
     sitting.on = ""
 
 
-def _advise(sitting: Sitting, request: EvaluationRequest) -> list[str]:
+def _advise(sitting: Sitting, request: EvaluationRequest, laps: Laps) -> list[str]:
     """What a kernel that passed still gets wrong, on inputs that its problem does not draw."""
     found = []
     for variant, case in sitting.reference.variants(sitting.draw, advice=True):
         try:
-            sitting.call(case, first=False)
-            sitting.verdict(case, request.tolerance)
+            with laps.lap("advising"):
+                sitting.call(case, first=False)
+                sitting.verdict(case, request.tolerance)
         except Wrong as wrong:
             found.append(f"it would be wrong on {variant.name}: {wrong.verdict.message}")
         except (WorkerFailed, Rejected) as failed:

@@ -67,7 +67,6 @@ class Nursery:
         self.home = Path.cwd()
         self.workers: dict[int, sandbox.Policy] = {}  # by pid; their uids are their own
         self.disk = sandbox.Disk(str(self.home))
-        self.frozen: dict[int, int] = {}  # what is stopped at present: pid -> start time
         self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
     def run(self) -> None:
@@ -101,20 +100,14 @@ class Nursery:
             self._fork(message, fds[0], keep)
         elif message["op"] == "kill" and message["pid"] in self.workers:
             self._kill(message["pid"])
-        elif message["op"] == "freeze":
-            self._freeze(set(message["keep"]))
-            send_with_fds(self.sock, {"event": "done", "id": message["id"]})
-        elif message["op"] == "thaw":
-            sandbox.thaw(self.frozen)
-            self.frozen.clear()
-            send_with_fds(self.sock, {"event": "done", "id": message["id"]})
-
-    def _freeze(self, keep: set[int]) -> None:
-        """Stop every worker but those of *keep*, with all that it started. One that cannot be stopped is killed."""
-        stopped, awake = sandbox.freeze(set(self.workers) - keep)
-        self.frozen |= stopped
-        for pid in awake:
-            self._kill(pid, "it could not be stopped while another was timed")
+        elif message["op"] in ("freeze", "thaw"):
+            trees = {pid: self.workers[pid].uid for pid in message["pids"] if pid in self.workers}
+            still = True
+            if message["op"] == "freeze":
+                still = sandbox.halt(trees)
+            else:
+                sandbox.resume(trees)
+            send_with_fds(self.sock, {"event": "obeyed", "id": message["id"], "still": still})
 
     def _look_at_disk(self) -> None:
         """Kill workers whose scratch folders hold more than they may. One that writes fast gets a second further."""

@@ -2,14 +2,15 @@
 
 A chunk of N calls, each with inputs and outputs of its own:
 
-1. the judge draws N inputs nobody has seen, but leaves a secret share of their elements (one in ``STALE``) with the
-   values of another draw; it fills the outputs with NaN;
+1. the judge draws N inputs nobody has seen and keeps them; in their places lie an earlier chunk's. It fills the outputs
+   with NaN;
 2. the worker queues N calls behind a stalled stream: what it computes ahead of the stream, it computes on wrong inputs;
-3. the judge starts its clock, completes the inputs and releases the stream, on the GPU, in that order;
+3. the judge starts its clock, copies the right inputs in and releases the stream, on the GPU, in that order;
 4. the worker says when its stream is through; the judge takes a secret sample of all outputs and stops its clock;
 5. the outputs must still hold that sample, and some of the calls, drawn in secret, are compared with the reference.
 
 What an *empty* worker (trusted; its outputs are ready before it is asked) takes for the same chunk is subtracted.
+Chunks of one call after the other (*serial*) tell one launch that serves many calls from many.
 """
 
 from __future__ import annotations
@@ -81,36 +82,36 @@ class Sealed:
         self._release()  # a stream left stalled would hold the worker's last moments up
         self.arena.close()
 
-    def run(self, filled: Filled, stall: bool, options: dict[str, Any]) -> Timed:
-        """Have the worker run the calls of *filled*.
+    def run(self, filled: Filled, first: int, calls: int, stall: bool, options: dict[str, Any]) -> Timed:
+        """Have the worker run *calls* calls of *filled* from *first* on.
 
         Raises Stuck (after releasing the stream) where they could not all be queued, and what a worker's end raises.
         """
-        calls = len(filled.packed)
+        packed = filled.packed[first : first + calls]
         self._token += 1
         plan = {
             **self.slots.layout.to_json(),
-            "packed": [len(blob) for blob in filled.packed],
+            "first": first,
+            "packed": [len(blob) for blob in packed],
             "flag": _FLAG,
             "token": self._token,
             "stall": stall,
             **options,
         }
-        self.worker.send("queue", {}, [json.dumps(plan).encode(), b"".join(filled.packed)])
+        self.worker.send("queue", {}, [json.dumps(plan).encode(), b"".join(packed)])
         self._await_queued(calls, stall)
         if stall:
             self.worker.send("finish", {})  # it now waits for its stream
         torch.cuda.synchronize()
         started = time.perf_counter()
-        for completion in filled.completions:
-            completion.complete()
+        self.slots.complete(filled, first, calls)
         if stall:
             self._release()
         else:
             torch.cuda.synchronize()
             self.worker.send("finish", {})
         self.worker.answer(Reply.FINISHED, self.timeout_s)
-        sample = self.slots.sample(calls)
+        sample = self.slots.sample(first, calls)
         torch.cuda.synchronize()
         wall_ms = (time.perf_counter() - started) * 1e3
         return Timed(self.worker.ask("claims", Reply.CLAIMED, self.timeout_s, {}), wall_ms, sample)
@@ -134,34 +135,76 @@ class Sealed:
 
 def empty_chunk(sealed: Sealed, packed: bytes, calls: int, stall: bool) -> float:
     """The wall clock over a chunk of the empty worker, in ms, with as much to complete and to sample."""
-    return sealed.run(sealed.slots.unchanged(packed, calls), stall, {"empty": True, "restore": False}).wall_ms
+    filled = sealed.slots.unchanged(packed, calls)
+    return sealed.run(filled, 0, calls, stall, {"empty": True, "restore": False}).wall_ms
 
 
-def sealed_chunk(
-    sealed: Sealed, sitting: Sitting, calls: int, stall: bool, checked: int, allclose: float | None, empty_ms: float
-) -> Chunk:
-    """One chunk of the sitting's candidate; *checked* of its calls are compared with the reference.
+class Round:
+    """*calls* calls on fresh inputs, of which *checked* are compared with the reference: run together, or one by one.
 
-    Raises Stuck, Wrong, Rejected, ProtocolBreak, and what a worker's end raises.
+    Raises what ``Sealed.run`` raises, and Wrong, Rejected, ProtocolBreak.
     """
-    watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
-    filled = sealed.slots.fill(_draws(sitting, calls), watched)
-    sealed.slots.poison(calls)
-    timed = sealed.run(filled, stall, {"empty": False, "restore": sitting.reference.stateful})
-    sitting.delivered(timed.reply, sitting.current(0))
-    claims = finite_floats(timed.reply.get("claims"), calls)
-    if len(claims) != calls or min(claims) <= 0:
-        raise ProtocolBreak(f"the worker gave {len(claims)} times for {calls} calls, or a time of zero")
-    _verify(sealed.slots, sitting, timed, filled, allclose)
-    return Chunk(tuple(claims), timed.wall_ms, empty_ms)
+
+    def __init__(self, sealed: Sealed, sitting: Sitting, calls: int, checked: int, allclose: float | None) -> None:
+        self.sealed, self.sitting, self.calls, self.allclose = sealed, sitting, calls, allclose
+        self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
+        self.filled = sealed.slots.fill(_draws(sitting, calls), calls, self.watched)
+        sealed.slots.poison(calls)
+
+    def together(self, stall: bool, empty_ms: float) -> Chunk:
+        return self._run(0, self.calls, stall, empty_ms)
+
+    def one(self, number: int, empty_ms: float) -> Chunk:
+        """Call *number* alone."""
+        return self._run(number, 1, True, empty_ms)
+
+    def _run(self, first: int, calls: int, stall: bool, empty_ms: float) -> Chunk:
+        options = {"empty": False, "restore": self.sitting.reference.stateful}
+        timed = self.sealed.run(self.filled, first, calls, stall, options)
+        self.sitting.delivered(timed.reply, self.sitting.current(0))
+        claims = finite_floats(timed.reply.get("claims"), calls)
+        if len(claims) != calls or min(claims) <= 0:
+            raise ProtocolBreak(f"the worker gave {len(claims)} times for {calls} calls, or a time of zero")
+        self._verify(timed, first, calls)
+        return Chunk(tuple(claims), timed.wall_ms, empty_ms)
+
+    def _verify(self, timed: Timed, first: int, calls: int) -> None:
+        """The outputs are those that were there when the clock stopped, and those of the watched calls are right."""
+        slots = self.sealed.slots
+        for before, after in zip(timed.sample, slots.sample_again(first, calls), strict=True):
+            if not identical(before, after):
+                raise Rejected("outputs changed after forward had handed them over: work was still going on")
+        for number in self.watched & set(range(first, first + calls)):
+            self._compare(number)
+        written = [path for path, slot in slots.layout.outputs if slot is not None]
+        for path, sample in zip(written, timed.sample, strict=True):
+            if sample.numel() and sample.dtype.is_floating_point:
+                unwritten = sample.isnan().all(dim=1).nonzero()
+                if len(unwritten):
+                    call = first + int(unwritten[0])
+                    raise Wrong(Verdict(None, f"output{path} of timed call {call} of {self.calls} was not written"))
+
+    def _compare(self, number: int) -> None:
+        slots = self.sealed.slots
+        case = self.sitting.reference.case_of(self.filled.watched[number], self.sitting.draw, secrets.randbits(31))
+        move = number * slots.layout.stride
+        for index, (given, master) in enumerate(zip(slots.layout.inputs, case.masters, strict=True)):
+            if index not in case.mutable and not identical(slots.arena.view(given.moved(move)), master):
+                raise Rejected(f"forward changed input {index} in a timed call, which the reference leaves alone")
+        for expected, (_, slot) in zip(case.expected, slots.layout.outputs, strict=True):
+            if slot is None:
+                continue
+            found = compare(slots.arena.view(slot.moved(move)).clone(), expected, self.allclose)
+            if found.message:
+                raise Wrong(Verdict(found.error, f"in a timed call: {found.message}"))
 
 
 def _draws(sitting: Sitting, calls: int) -> Iterator[list[Any]]:
-    """*calls* sets of inputs of the shapes of case 0, and one more that lends the last call its stale elements."""
+    """*calls* sets of inputs of the shapes of case 0."""
     wanted = [Spec.of(master) for master in sitting.current(0).masters]
     first: list[Any] | None = None
     slow = False
-    for _ in range(calls + 1):
+    for _ in range(calls):
         if slow and first is not None:
             yield _varied(first)
             continue
@@ -176,37 +219,14 @@ def _draws(sitting: Sitting, calls: int) -> Iterator[list[Any]]:
 
 
 def _varied(inputs: list[Any]) -> list[Any]:
-    """*inputs* times one secret factor from 1/2 to 1: other contents at the price of a copy."""
-    factor = 0.5 + secrets.randbelow(1 << 20) / (1 << 21)
+    """*inputs* with each element changed by up to a tenth, its sign kept: other contents at the price of a copy."""
 
     def vary(leaf: Any) -> Any:
-        return leaf * factor if is_tensor(leaf) and leaf.dtype.is_floating_point else leaf
+        if is_tensor(leaf) and leaf.dtype.is_floating_point:
+            return leaf * (0.9 + 0.2 * torch.rand_like(leaf))
+        return leaf
 
-    varied: list[Any] = pytree.tree_map(vary, inputs)
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()]):
+        torch.cuda.manual_seed(secrets.randbits(62))
+        varied: list[Any] = pytree.tree_map(vary, inputs)
     return varied
-
-
-def _verify(slots: Slots, sitting: Sitting, timed: Timed, filled: Filled, allclose: float | None) -> None:
-    """The outputs are those that were there when the clock stopped, and those of the watched calls are right."""
-    calls = len(filled.packed)
-    for before, after in zip(timed.sample, slots.sample_again(calls), strict=True):
-        if not identical(before, after):
-            raise Rejected("outputs changed after forward had handed them over: work was still going on")
-    for number, inputs in filled.watched.items():
-        case = sitting.reference.case_of(inputs, sitting.draw, secrets.randbits(31))
-        move = number * slots.layout.stride
-        for index, (given, master) in enumerate(zip(slots.layout.inputs, case.masters, strict=True)):
-            if index not in case.mutable and not identical(slots.arena.view(given.moved(move)), master):
-                raise Rejected(f"forward changed input {index} in a timed call, which the reference leaves alone")
-        for expected, (_, slot) in zip(case.expected, slots.layout.outputs, strict=True):
-            if slot is None:
-                continue
-            found = compare(slots.arena.view(slot.moved(move)).clone(), expected, allclose)
-            if found.message:
-                raise Wrong(Verdict(found.error, f"in a timed call: {found.message}"))
-    written = [path for path, slot in slots.layout.outputs if slot is not None]
-    for path, sample in zip(written, timed.sample, strict=True):
-        if sample.numel() and sample.dtype.is_floating_point:
-            unwritten = sample.isnan().all(dim=1).nonzero()
-            if len(unwritten):
-                raise Wrong(Verdict(None, f"output{path} of timed call {int(unwritten[0])} of {calls} was not written"))

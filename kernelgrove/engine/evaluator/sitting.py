@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -63,7 +64,8 @@ class Bench(Protocol):
 
     def arena(self, size: int) -> Arena: ...
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps) -> Figures: ...
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
+        """What there is to say about speed; calls *advise* when the worker has nothing more to lose."""
 
 
 class Sitting:
@@ -82,6 +84,7 @@ class Sitting:
         self.bench = bench
         self.budget_s = budget_s
         self.prepared = prepared
+        self.trusted = False  # whether the code is the reference's own
         self.reference = reference
         self.code = code
         self.timeout_s = timeout_s
@@ -112,12 +115,14 @@ class Sitting:
         if self.prepared is not None:
             sandbox.remove(self.prepared.folder)
 
-    def load(self, case: Case, precision: str) -> None:
+    def load(self, case: Case, precision: str, laps: Laps) -> None:
         """Start a worker, give it the code and construct ModelNew under the case's weights."""
         self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
-        self.worker = self.bench.fork(precision, self.prepared)
+        with laps.lap("loading: worker"):
+            self.worker = self.bench.fork(precision, self.prepared)
         self.worker.left_s = self.budget_s
-        self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
+        with laps.lap("loading: memory"):
+            self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
         self._construct(case.weights)
 
     def reload(self, draw: int) -> None:
@@ -128,6 +133,8 @@ class Sitting:
 
     def _construct(self, weights: Weights) -> None:
         assert self.worker is not None and self.arena is not None
+        if not self.trusted:
+            self.worker.distrust()
         slots, free = lay_out([Spec.of(value) for _, value in weights.state])
         init_slots, _ = lay_out([Spec.of(tensor) for tensor in self.reference.init_tensors], free)
         for slot, (_, value) in zip(slots, weights.state, strict=True):
@@ -165,7 +172,7 @@ class Sitting:
             "observe": observe,
         }
         reply = self.worker.ask("call", Reply.CALLED, self.timeout_s, fields, [case.packed])
-        if reply["provenance"]:
+        if observe and reply["provenance"]:
             self.provenance = reply["provenance"]
             self.operators = reply.get("operators", [])
             self.launches = max(1, reply.get("launches", 1))

@@ -18,8 +18,6 @@ from .sitting import POISON
 from .structure import pack
 from .tensors import is_tensor
 
-#: One element in so many of each input is stale until the clock runs.
-STALE = 1024
 #: One element in so many of each output is looked at while the clock runs.
 SAMPLE = 256
 
@@ -46,8 +44,7 @@ class Layout:
         return Layout(inputs, outputs, end - ALIGNMENT)
 
     def size(self, calls: int) -> int:
-        """Bytes for *calls* calls, and one more whose inputs lend others their stale elements."""
-        return ALIGNMENT + self.stride * (calls + 1)
+        return ALIGNMENT + self.stride * calls
 
     def to_json(self) -> dict[str, Any]:
         outputs = [[path, slot.to_json() if slot is not None else None] for path, slot in self.outputs]
@@ -55,23 +52,12 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Completion:
-    """The elements of one input that are stale until the clock runs, in the arena, and what belongs there."""
-
-    there: torch.Tensor
-    right: torch.Tensor
-
-    def complete(self) -> None:
-        self.there.copy_(self.right)
-
-
-@dataclass(frozen=True)
 class Filled:
-    """Inputs laid out for a chunk: the structures around them, what completes them, and the inputs of those calls that
-    will be compared, by number."""
+    """Inputs drawn for a chunk, which are not yet in the arena: the structures around them, each input tensor's
+    elements as (calls, elements), and the inputs of those calls that will be compared, by number."""
 
     packed: list[bytes]
-    completions: list[Completion]
+    right: list[torch.Tensor]
     watched: dict[int, list[Any]] = field(default_factory=dict)
 
 
@@ -83,30 +69,39 @@ class Slots:
         self.layout = layout
         self._offsets: list[int] = []
 
-    def fill(self, draws: Iterable[list[Any]], watched: set[int]) -> Filled:
-        """Lay *draws* out, the last for no call; a secret share of each one's elements is taken from the next."""
+    def prime(self, inputs: list[Any], calls: int) -> None:
+        """Let all calls' inputs be these at first: of the right form, and wrong."""
+        masters: list[torch.Tensor] = []
+        pack(inputs, is_tensor, masters)
+        for slot, master in zip(self.layout.inputs, masters, strict=True):
+            for number in range(calls):
+                self.arena.view(slot.moved(number * self.layout.stride)).copy_(master)
+
+    def fill(self, draws: Iterable[list[Any]], calls: int, watched: set[int]) -> Filled:
+        """Take *draws* for *calls* calls into the judge's own memory. What lies in their places is an earlier chunk's:
+        none of them may be there, in no order, before the clock runs."""
         packed: list[bytes] = []
         kept: dict[int, list[Any]] = {}
+        right = [torch.empty_like(self.flat(slot, calls, 1)) for slot in self.layout.inputs]
         for number, inputs in enumerate(draws):
             masters: list[torch.Tensor] = []
             packed.append(pack(inputs, is_tensor, masters))
-            for slot, master in zip(self.layout.inputs, masters, strict=True):
-                self.arena.view(slot.moved(number * self.layout.stride)).copy_(master)
+            for slot, elements, master in zip(self.layout.inputs, right, masters, strict=True):
+                torch.as_strided(elements[number], slot.shape, slot.strides, elements[number].storage_offset()).copy_(
+                    master
+                )
             if number in watched:
                 kept[number] = inputs
-        completions = []
-        for slot in self.layout.inputs:
-            step = _step(slot, STALE)
-            shares = self.flat(slot, len(packed), step, secrets.randbelow(step))
-            right, stale = shares[:-1].clone(), shares[1:].clone()
-            shares[:-1].copy_(stale)
-            completions.append(Completion(shares[:-1], right))
-        return Filled(packed[:-1], completions, kept)
+        return Filled(packed, right, kept)
 
     def unchanged(self, packed: bytes, calls: int) -> Filled:
         """As much to complete as ``fill`` leaves, of what is there already."""
-        shares = [self.flat(slot, calls, _step(slot, STALE)) for slot in self.layout.inputs]
-        return Filled([packed] * calls, [Completion(share, share.clone()) for share in shares])
+        return Filled([packed] * calls, [self.flat(slot, calls, 1).clone() for slot in self.layout.inputs])
+
+    def complete(self, filled: Filled, first: int, calls: int) -> None:
+        """Put the right inputs of *calls* calls from *first* on in their places."""
+        for slot, right in zip(self.layout.inputs, filled.right, strict=True):
+            self.flat(slot, len(filled.packed), 1)[first : first + calls].copy_(right[first : first + calls])
 
     def poison(self, calls: int) -> None:
         """Fill all outputs with what no honest call leaves there."""
@@ -116,15 +111,18 @@ class Slots:
                 floating = view.dtype.is_floating_point or view.dtype.is_complex
                 view.fill_(float("nan") if floating else POISON.get(view.dtype, 1))
 
-    def sample(self, calls: int) -> list[torch.Tensor]:
-        """A secret share of all outputs' elements, one tensor an output; ``sample_again`` takes the same."""
+    def sample(self, first: int, calls: int) -> list[torch.Tensor]:
+        """A secret share of some calls' output elements, one tensor an output; ``sample_again`` takes the same."""
         self._offsets = [secrets.randbelow(_step(slot, SAMPLE)) for _, slot in self.layout.outputs if slot is not None]
-        return self.sample_again(calls)
+        return self.sample_again(first, calls)
 
-    def sample_again(self, calls: int) -> list[torch.Tensor]:
+    def sample_again(self, first: int, calls: int) -> list[torch.Tensor]:
         slots = [slot for _, slot in self.layout.outputs if slot is not None]
         pairs = zip(slots, self._offsets, strict=True)
-        return [self.flat(slot, calls, _step(slot, SAMPLE), offset).clone() for slot, offset in pairs]
+        return [
+            self.flat(slot.moved(first * self.layout.stride), calls, _step(slot, SAMPLE), offset).clone()
+            for slot, offset in pairs
+        ]
 
     def flat(self, slot: Slot, calls: int, step: int, offset: int = 0) -> torch.Tensor:
         """Every *step*-th element of *slot*'s storage from *offset* on, of all calls: (calls, elements)."""

@@ -9,20 +9,22 @@ from concurrent.futures import Future
 
 from kernelgrove.errors import KernelGroveError
 
-from .locks import Turns
 from .workers import Worker
+
+_THREADS = 2  # that make new ones: the driver makes one context after another
 
 
 class Spares:
-    """Up to *count* workers in waiting, each used once. Thread-safe. New ones are made while others are checked, never
-    while one is timed."""
+    """Up to *count* workers in waiting, each used once. Thread-safe."""
 
-    def __init__(self, fork: Callable[[], Worker], turns: Turns, count: int, after: Future[float]) -> None:
-        self._fork, self._turns, self._count, self._after = fork, turns, count, after
+    def __init__(self, fork: Callable[[], Worker], count: int, after: Future[float]) -> None:
+        self._fork, self._count, self._after = fork, count, after
         self._changed = threading.Condition()
         self._ready: deque[Worker] = deque()
         self._closed = False
-        threading.Thread(target=self._refill, name="spares", daemon=True).start()
+        self._coming = 0
+        for _ in range(_THREADS):
+            threading.Thread(target=self._refill, name="spares", daemon=True).start()
 
     def take(self) -> Worker:
         """A worker in waiting, or a fresh one where none waits. Raises EvaluatorError."""
@@ -47,15 +49,16 @@ class Spares:
         self._after.exception()  # what the calibration compiled goes into every worker's cache
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or len(self._ready) < self._count)
+                self._changed.wait_for(lambda: self._closed or len(self._ready) + self._coming < self._count)
                 if self._closed:
                     return
+                self._coming += 1
             try:
-                with self._turns.shared():
-                    worker = self._fork()
+                worker = self._fork()
             except KernelGroveError:  # whoever asks next meets the same, and says so
                 return
             with self._changed:
+                self._coming -= 1
                 if not self._closed:
                     self._ready.append(worker)
                     continue

@@ -29,9 +29,12 @@ SEALED_SHARE = 0.02
 SEALED_CHUNK_MS = 0.100
 SEALED_CALL_MS = 0.0015
 
-#: Serial: one call a release, the median of many. The change of context it rides on jitters by 40 µs.
+#: No delta is more than this share of the bound: a claim is believed as far as the clock can vouch for it.
+MOST_SHARE = 0.10
+
+#: Serial: one call a release. The change of context that it rides on jitters by 40 µs; of many, the median by less.
 SERIAL_SHARE = 0.05
-SERIAL_MS = 0.040
+SERIAL_MS = 0.120
 
 _RESAMPLES = 1000
 
@@ -107,15 +110,14 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
     slack = max(stats["mean"] - claim, 0.0)
     bound = statistics.median(chunk.bound_ms for chunk in chunks) - slack
     calls = statistics.median(len(chunk.claims) for chunk in chunks)
-    delta = SEALED_SHARE * claim + SEALED_CHUNK_MS / calls + SEALED_CALL_MS
+    delta = min(SEALED_SHARE * claim + SEALED_CHUNK_MS / calls + SEALED_CALL_MS, MOST_SHARE * bound)
     score = claim if claim >= bound - delta else bound
     detail = _agreement(claim, bound, delta, score)
     if serial:
-        # A change of context takes now less, now more; the lower quartile of the differences errs to the kind side.
-        alone = statistics.quantiles([chunk.wall_ms - chunk.empty_ms for chunk in serial], n=4)[0]
-        serial_delta = SERIAL_SHARE * claim + SERIAL_MS
+        alone = statistics.median(chunk.wall_ms - chunk.empty_ms for chunk in serial)
+        serial_delta = SERIAL_SHARE * claim + SERIAL_MS / math.sqrt(len(serial))
         detail |= {"serial_ms": round(alone, 6), "serial_delta_ms": round(serial_delta, 6)}
-        detail["serial"] = [round(chunk.wall_ms - chunk.empty_ms, 4) for chunk in serial]
+        detail["serial"] = [round(chunk.wall_ms - chunk.empty_ms, 4) for chunk in serial[:24]]
         if alone - serial_delta > score:
             score, detail["clock"] = alone, "serial"
     detail |= {"chunks": len(chunks), "calls_a_chunk": int(calls)}

@@ -21,11 +21,13 @@ _GAP = 8
 
 @dataclass(frozen=True)
 class Variant:
-    """*flat*: all elements are equal, so that what should be zero may be rounding noise, and ties are broken anyhow."""
+    """*flat*: all elements are equal, so that ties are broken anyhow. *near*: outputs come near zero, and may be
+    rounding noise of what is not: errors are relative to ordinary outputs."""
 
     name: str
     change: Callable[[torch.Tensor], torch.Tensor]
     flat: bool = False
+    near: bool = False
     advice: bool = False
 
 
@@ -51,12 +53,12 @@ def gaps(tensor: torch.Tensor) -> int:
 
 
 VARIANTS = (
-    Variant("inputs times 1e-3", lambda t: t * 1e-3),
+    Variant("inputs times 1e-3", lambda t: t * 1e-3, near=True),
     Variant("inputs times 1e3", lambda t: t * 1e3),
     Variant("negated inputs", lambda t: -t),
     Variant("inputs centred on zero", _centred),
-    Variant("inputs of zeros", torch.zeros_like, flat=True),
-    Variant(f"inputs of {_CONSTANT}", lambda t: torch.full_like(t, _CONSTANT), flat=True),
+    Variant("inputs of zeros", torch.zeros_like, flat=True, near=True),
+    Variant(f"inputs of {_CONSTANT}", lambda t: torch.full_like(t, _CONSTANT), flat=True, near=True),
     Variant("inputs with a mean of 100", lambda t: t + 100, advice=True),
     Variant("inputs that are not contiguous", _strided, advice=True),
 )

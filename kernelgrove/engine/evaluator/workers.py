@@ -29,6 +29,7 @@ from .replies import checked
 _TRITON_CACHE = "triton"
 CACHES = (_TRITON_CACHE, "extensions")
 _KILL_LIMIT_S = 15.0  # a fork bomb of a thousand processes took 8 s
+_OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -55,6 +56,7 @@ class Prepared:
 
     folder: Path
     scratch: str | None = None
+    note: str = ""  # what went wrong where not all was prepared
 
 
 #: Nurseries of this process that were not closed, and what is held while one is started: it must not be a stranger.
@@ -81,8 +83,11 @@ class Nursery:
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._forked: dict[int, int] = {}
+        self._obeyed: dict[int, bool] = {}
+        self._hostile: set[int] = set()  # workers that have run a candidate's code
+        self._frozen: dict[int, float] = {}  # since when, by the monotonic clock
+        self._slept: dict[int, float] = {}  # how long in all, seconds
         self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
-        self._done: set[int] = set()  # numbers of requests that were carried out
         self._seed: Path | None = None  # what every worker's Triton cache starts with
         self._users: dict[int, sandbox.PrivateUser | None] = {}  # of workers that were not closed, by pid
         self._ready = self._closed = False
@@ -118,8 +123,8 @@ class Nursery:
                         self._ready = True
                     elif event["event"] == "forked":
                         self._forked[event["id"]] = event["pid"]
-                    elif event["event"] == "done":
-                        self._done.add(event["id"])
+                    elif event["event"] == "obeyed":
+                        self._obeyed[event["id"]] = event["still"]
                     elif event["event"] == "exited":
                         self._exited[event["pid"]] = (event["words"], event["clean"])
                     self._changed.notify_all()
@@ -221,34 +226,51 @@ class Nursery:
         text = (self._home.path / "log").read_text(errors="replace").strip()
         return text.splitlines()[-1] if text else ""
 
-    def freeze(self, keep: Collection[int]) -> None:
-        """Stop all workers but those whose pids are *keep*, with all that they started; one that cannot be stopped is
-        killed. Raises EvaluatorError."""
-        self._carry_out({"op": "freeze", "keep": list(keep)})
-
-    def thaw(self) -> None:
-        """Let all that is stopped go on. Raises EvaluatorError."""
-        self._carry_out({"op": "thaw"})
-
-    def _carry_out(self, message: Mapping[str, Any]) -> None:
-        number = next(self._ids)
-        try:
-            with self._sending:
-                send_with_fds(self._sock, {**message, "id": number})
-        except (PeerGone, OSError):
-            raise EvaluatorError(f"the {self.mode} nursery died.") from None
-        with self._changed:
-            self._changed.wait_for(lambda: number in self._done or self._gone is not None, _KILL_LIMIT_S)
-            if number not in self._done:
-                raise EvaluatorError(f"the {self.mode} nursery {'died' if self._gone else 'does not answer'}.")
-            self._done.discard(number)
-
     def kill(self, pid: int) -> None:
         try:
             with self._sending:
                 send_with_fds(self._sock, {"op": "kill", "pid": pid})
         except (PeerGone, OSError):
             return
+
+    def distrust(self, pid: int) -> None:
+        """Worker *pid* is about to run a candidate: ``frozen`` stops it from now on."""
+        with self._changed:
+            self._hostile.add(pid)
+
+    @contextlib.contextmanager
+    def frozen(self, keep: Collection[int] = ()) -> Iterator[bool]:
+        """Stop every worker that has run a candidate's code, but those in *keep*, with all that they started. True if
+        all of them stand still. Inside another such block the outer one's stay stopped at the end."""
+        with self._changed:
+            stopped = self._hostile - self._frozen.keys() - set(keep)
+            self._frozen |= dict.fromkeys(stopped, time.monotonic())
+        try:
+            yield not stopped or self._obey("freeze", stopped)
+        finally:
+            if stopped:
+                self._obey("thaw", stopped)
+                with self._changed:
+                    for pid in stopped:
+                        slept = time.monotonic() - self._frozen.pop(pid)
+                        self._slept[pid] = self._slept.get(pid, 0.0) + slept
+
+    def slept_s(self, pid: int) -> float:
+        """How long worker *pid* has been stopped in all, which does not count against its limits."""
+        with self._changed:
+            since = self._frozen.get(pid)
+            return self._slept.get(pid, 0.0) + (time.monotonic() - since if since is not None else 0.0)
+
+    def _obey(self, op: str, pids: Collection[int]) -> bool:
+        number = next(self._ids)
+        try:
+            with self._sending:
+                send_with_fds(self._sock, {"op": op, "id": number, "pids": list(pids)})
+        except (PeerGone, OSError):
+            return True  # with the nursery its workers are gone
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._obeyed or self._gone is not None, _OBEY_LIMIT_S)
+            return self._obeyed.pop(number, self._gone is not None)
 
     def exit_words(self, pid: int, timeout_s: float) -> str | None:
         """How worker *pid* ended, or None if it has not within *timeout_s*."""
@@ -269,6 +291,8 @@ class Nursery:
         with self._changed:
             self._exited.pop(pid, None)
             self._users.pop(pid, None)
+            self._hostile.discard(pid)
+            self._slept.pop(pid, None)
 
     def close(self) -> None:
         """Hang up, upon which the nursery kills its workers and ends, and remove all that they wrote."""
@@ -301,21 +325,9 @@ class Standby:
     def seed_from(self, worker: Worker) -> None:
         self._nursery.seed_from(worker)
 
-    @contextlib.contextmanager
-    def frozen(self, keep: Collection[Worker] = ()) -> Iterator[None]:
-        """While inside, all workers but *keep* are stopped, with all that they started (what they have queued on a GPU
-        goes on). One caller at a time; nobody may be waiting for a stopped worker's answer. Closing one works.
-
-        Raises EvaluatorError where the nursery is dead.
-        """
-        with self._lock:
-            nursery_now = self._nursery
-        try:
-            nursery_now.freeze([worker.pid for worker in keep])
-            yield
-        finally:
-            with contextlib.suppress(EvaluatorError):  # dead, and so are its workers
-                nursery_now.thaw()
+    def frozen(self, keep: Collection[Worker] = ()) -> contextlib.AbstractContextManager[bool]:
+        """``Nursery.frozen``; a worker of an earlier nursery died with it."""
+        return self._nursery.frozen([worker.pid for worker in keep])
 
     def close(self) -> None:
         with self._lock:
@@ -373,20 +385,28 @@ class Worker:
 
     def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
         """The answer to what was last sent. A worker that gives none in time is killed, unless *keep*."""
-        limit = max(0.001, min(timeout_s, self.left_s))
-        self._sock.settimeout(limit)
-        started = time.perf_counter()
+        limit = left = max(0.001, min(timeout_s, self.left_s))
+        started, slept = time.perf_counter(), self._owner.slept_s(self.pid)
+        before = slept
         try:
-            data = self._sock.recv(1 << 17)
-        except TimeoutError:
-            if not keep:
-                self._owner.kill(self.pid)
-            which = "" if limit == timeout_s else ", which was left of the time for all its calls"
-            raise WorkerTimeout(f"no answer within {round(limit, 1):g} s{which}") from None
-        except ConnectionResetError:
-            data = b""
+            while True:
+                self._sock.settimeout(left)
+                try:
+                    data = self._sock.recv(1 << 17)
+                    break
+                except TimeoutError:
+                    left, slept = self._owner.slept_s(self.pid) - slept, self._owner.slept_s(self.pid)
+                    if left > 0:  # others were timed meanwhile
+                        continue
+                    if not keep:
+                        self._owner.kill(self.pid)
+                    which = "" if limit == timeout_s else ", which was left of the time for all its calls"
+                    raise WorkerTimeout(f"no answer within {round(limit, 1):g} s{which}") from None
+                except ConnectionResetError:
+                    data = b""
+                    break
         finally:
-            self.left_s -= time.perf_counter() - started
+            self.left_s -= time.perf_counter() - started - (self._owner.slept_s(self.pid) - before)
         if not data:
             raise WorkerDied(self._how_it_died())
         kind, payload = parse_reply(data, self._number, expected)
@@ -401,6 +421,10 @@ class Worker:
             self._owner.kill(self.pid)
             return "it closed its connection and went on running"
         return words
+
+    def distrust(self) -> None:
+        """It is about to run a candidate."""
+        self._owner.distrust(self.pid)
 
     @property
     def uid(self) -> int:

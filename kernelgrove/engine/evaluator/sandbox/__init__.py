@@ -17,14 +17,14 @@ from .processes import (
     become_subreaper,
     children,
     descendants,
-    freeze,
+    halt,
     kill_strays,
     kill_tree,
     oom_kills,
     processes_of,
     reap_orphans,
+    resume,
     signal_name,
-    thaw,
 )
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "default_read_paths",
     "descendants",
     "enter",
-    "freeze",
+    "halt",
     "hand_over",
     "holds_more",
     "kill_strays",
@@ -54,7 +54,7 @@ __all__ = [
     "processes_of",
     "reap_orphans",
     "remove",
+    "resume",
     "signal_name",
     "sweep",
-    "thaw",
 ]

@@ -6,11 +6,12 @@ It has to be clean when the nursery is executed: a variable that is unset later 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-#: Where a worker looks for programs.
-SEARCH_PATH = "/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where a worker looks for programs: beside its interpreter first, where pip puts ninja.
+SEARCH_PATH = f"{sys.prefix}/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Passed through from the caller's environment where set: without them some machines' CUDA is not found.
 _PASSED_ON = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_VISIBLE_DEVICES")
 

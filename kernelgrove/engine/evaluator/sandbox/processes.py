@@ -139,28 +139,35 @@ def kill_tree(pid: int, uid: int | None = None, timeout_s: float = 10.0) -> bool
     return _kill({pid}, uid, time.monotonic() + timeout_s)
 
 
-def freeze(roots: Collection[int], timeout_s: float = 1.0) -> tuple[dict[int, int], set[int]]:
-    """Stop the processes *roots* and all below them, to the last thread. Each root must be a subreaper, so that all it
-    started is below it.
+def halt(trees: Mapping[int, int | None], timeout_s: float = _STOP_S) -> bool:
+    """SIGSTOP whole trees: each process named, all below it, and all of the user beside it (None: of no user).
 
-    Returns what was stopped, for ``thaw``, and those of *roots* of whose trees something still ran after *timeout_s*
-    seconds: it sits in a system call that signals do not interrupt, or has woken up again.
+    Returns True when all of it has halted, False when something still runs after *timeout_s* seconds. ``resume`` lets
+    them go on. Processes are named as for ``kill_tree``.
     """
+    known = {root: stat.start for root in trees if (stat := _stat(root))}
     deadline = time.monotonic() + timeout_s
-    known = {root: stat.start for root in roots if (stat := _stat(root))}
     while True:
-        _stop(known, None, deadline)
-        awake = {pid for pid, start in known.items() if _runs(pid, start, _HALTED) or not _all_halted(pid)}
-        if not awake or time.monotonic() > deadline:
-            return known, {root for root in roots if awake & ({root} | _below([root]))} if awake else set()
+        before = len(known)
+        for uid in set(trees.values()):
+            _find(known, uid)
+        awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED)]
+        for pid in awake:
+            _send(pid, signal.SIGSTOP)
+        if not awake and len(known) == before and all(map(_all_halted, known)):
+            return True
+        if time.monotonic() > deadline:
+            return False
         time.sleep(_PAUSE_S)
 
 
-def thaw(known: Mapping[int, int]) -> None:
-    """Let what ``freeze`` stopped go on."""
-    for pid, start in known.items():
-        if _runs(pid, start, _DEAD):
-            _send(pid, signal.SIGCONT)
+def resume(trees: Mapping[int, int | None]) -> None:
+    """SIGCONT what ``halt`` stopped."""
+    known = {root: stat.start for root in trees if (stat := _stat(root))}
+    for uid in set(trees.values()):
+        _find(known, uid)
+    for pid in known:
+        _send(pid, signal.SIGCONT)
 
 
 def _all_halted(pid: int) -> bool:
@@ -169,11 +176,8 @@ def _all_halted(pid: int) -> bool:
         tasks = os.listdir(f"/proc/{pid}/task")
     except OSError:  # gone
         return True
-    for task in tasks:
-        stat = _stat(pid, task)
-        if stat is not None and stat.state not in _HALTED:
-            return False
-    return True
+    stats = [_stat(pid, task) for task in tasks]
+    return all(stat is None or stat.state in _HALTED for stat in stats)
 
 
 def _kill(roots: Collection[int], uid: int | None, deadline: float) -> bool:

@@ -417,6 +417,8 @@ class Worker:
 
     def _how_it_died(self) -> str:
         words = self._owner.exit_words(self.pid, 2.0)
+        if words is None and not sandbox.is_running(self.pid):  # its nursery is killing what another left
+            words = self._owner.exit_words(self.pid, 2 * _KILL_LIMIT_S)
         if words is None:
             self._owner.kill(self.pid)
             return "it closed its connection and went on running"

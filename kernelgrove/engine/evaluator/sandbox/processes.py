@@ -107,6 +107,12 @@ def descendants(pid: int) -> set[int]:
     return _below([pid]) - {pid}
 
 
+def is_running(pid: int) -> bool:
+    """Whether process *pid* is there and has not ended."""
+    stat = _stat(pid)
+    return stat is not None and stat.state not in _DEAD
+
+
 def processes_of(uid: int) -> set[int]:
     """All processes whose real user is *uid*, dead ones that nobody has reaped left out.
 

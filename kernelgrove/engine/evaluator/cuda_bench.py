@@ -106,6 +106,7 @@ class CudaBench:
             file_bytes=4 << 30,
             open_files=4096,
             allow_unsafe=allow_unsafe,
+            scratch_bytes=8 << 30,
         )
         environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         environment |= {"TORCHINDUCTOR_WORKER_START": "subprocess", "MAX_JOBS": "4"}

@@ -26,6 +26,8 @@ from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 _MOST_BYTES = 1 << 18
 #: CPython 3.11 counts the depth of what it parses for all threads together, and trips over it (gh-106905).
 _PARSING = threading.Lock()
+#: All answers of a candidate together may take so many times what one may.
+_STAGES = 4
 _BELIEVED = {"compile_error", "runtime_error", "out_of_memory"}  # failures that a worker may report of itself
 
 
@@ -80,7 +82,8 @@ def _judge(bench: Bench, reference: Callable[[], JudgedReference], request: Eval
         prepared = bench.compile_ahead(request)
     if prepared is not None:
         detail["ahead"] = {"files": sum(path.is_file() for path in prepared.folder.rglob("*")), "note": prepared.note}
-    with Sitting(bench, judged, request.code, request.timeout_s, prepared) as sitting:
+    budget_s = _STAGES * request.timeout_s
+    with Sitting(bench, judged, request.code, request.timeout_s, prepared, budget_s) as sitting:
         try:
             # Loading is the host's work but for an instant, and takes longer than a check: it waits for nobody's turn.
             with laps.lap("loading"):

@@ -13,6 +13,7 @@ import sys
 import time
 
 from kernelgrove.engine.evaluator.pool import Pool
+from kernelgrove.errors import KernelGroveError
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Problem
 
 from .kernels import KERNELS, Kernel
@@ -45,7 +46,11 @@ def main() -> None:
     with Pool("cuda:0", parallel=1) as pool:
         found: dict[str, EvaluationResult] = {}
         for kernel in kernels:
-            result = sealed(pool, pool.prepare(Problem(kernel.name, kernel.problem)), kernel)
+            try:
+                result = sealed(pool, pool.prepare(Problem(kernel.name, kernel.problem)), kernel)
+            except KernelGroveError as error:
+                print(f"{kernel.name} was not judged: {error}", flush=True)
+                continue
             found[kernel.name] = result
             if options.raw:
                 print(

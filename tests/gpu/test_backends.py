@@ -120,3 +120,31 @@ def test_max_autotune_is_a_baseline_where_it_is_asked_for(pool: Pool, instance: 
     found = judge(pool, instance, TORCH, baselines=("eager", "compile", "max-autotune"))
     assert found.outcome is Outcome.OK, found.message
     assert all(found.baselines[name] for name in ("eager", "compile", "max-autotune")), found.detail["baselines"]
+
+
+LARGE = """
+import torch
+import torch.nn as nn
+
+
+class Model(nn.Module):
+    def forward(self, x):
+        return torch.softmax(x, dim=-1)
+
+
+def get_inputs():
+    return [torch.randn(4096, 393216)]
+
+
+def get_init_inputs():
+    return []
+"""
+
+
+def test_six_gigabytes_of_input_are_judged(pool: Pool):
+    """Inputs of which the judge cannot hold several cases: the audit and the variants are left out, the rest holds."""
+    code = TORCH.replace("torch.relu(x) * 3 + 1", "torch.softmax(x, dim=-1)")
+    found = judge(pool, pool.prepare(Problem("large_softmax", LARGE)), code, baselines=("eager",))
+    assert found.outcome is Outcome.OK, found.message
+    assert found.time_ms is not None and found.timing == "screened"
+    assert found.speedup["eager"] == pytest.approx(1.0, rel=0.1)

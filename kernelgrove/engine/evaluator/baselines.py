@@ -95,7 +95,9 @@ class Eager:
                 with laps.lap("calibrating"):
                     share = memory_share(16)
                     self.seat = _seat(self.sitting, timing, self.screened_ms, share, request)
-                if self.seat is not None:
+                if self.seat is None:
+                    self.sitting.close()  # its memory is needed elsewhere
+                else:
                     with laps.lap("first chunk"):
                         self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
         except BaseException:

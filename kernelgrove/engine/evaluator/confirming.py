@@ -26,7 +26,7 @@ from .workers import Worker, WorkerDied, WorkerFailed, WorkerTimeout
 #: Work in one chunk, ms, as far as memory and queue allow; chunks go on until so much was timed in all.
 AIM_MS = 30.0
 #: Chunks of each side: at least, at most.
-_LEAST, _MOST = 4, 8
+_LEAST, _MOST = 4, 6
 #: Half the width of the ratio's 95 % interval at which timing ends early.
 _NARROW = 0.01
 _SERIAL = 8  # chunks of one call
@@ -110,6 +110,7 @@ class Seat:
         self.calls = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, queue)
         self.stall = True
         self._stuck = 0
+        self._kept: Round | None = None  # the reference itself may see the same inputs again
         self._single_ms: float | None = None
         while True:
             try:
@@ -140,7 +141,9 @@ class Seat:
         quarter cannot: such a forward waits for the GPU, and is timed with its host."""
         while True:
             empty = self._empties.get(self.case, self.calls, self.stall, self.timeout_s)
-            calls = Round(self._sealed, self.sitting, self.calls, checked, allclose)
+            if not self.sitting.trusted or self._kept is None:
+                self._kept = Round(self._sealed, self.sitting, self.calls, checked, allclose)
+            calls = self._kept
             try:
                 return calls.together(self.stall, empty.chunk_ms + self._drift(empty))
             except Stuck:
@@ -148,6 +151,7 @@ class Seat:
                 if self.calls == 1 or self._stuck > 2:
                     self.stall = False
                 self.calls = max(1, self.calls // 4)
+                self._kept = None
 
     def serial(self, allclose: float | None) -> list[Chunk]:
         """Some chunks of one call, beside as many of the empty worker: what a change of context takes depends on who

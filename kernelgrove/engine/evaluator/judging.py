@@ -164,6 +164,8 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
             sitting.call(case, first=trial == 0, observe=trial == min(1, request.trials - 1))
         tally.add(sitting.verdict(case, request.tolerance))
         tally.passed += 1
+        if not last:
+            del case  # of a large problem there is no room for two
     detail["stateful"] = judged.stateful  # found out now: timing needs it, and has no time for it
     if judged.random:
         sitting.repeat(case)

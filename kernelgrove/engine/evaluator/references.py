@@ -137,7 +137,10 @@ class JudgedReference:
 
     def variants(self, draw: int, advice: bool = False) -> Iterator[tuple[Variant, Case]]:
         """Case 0's inputs changed in the ways of ``variants.py``, where the reference is finite, can be computed in
-        fp64, and does not depend on the order of its sums: those for a verdict, or those for *advice*."""
+        fp64, and does not depend on the order of its sums: those for a verdict, or those for *advice*. None of a
+        problem so large that the judge could not hold a few of them."""
+        if self.large:
+            return
         for index, variant in enumerate(VARIANTS):
             if variant.advice is advice:
                 case = self._variant_case(index, draw)
@@ -186,10 +189,11 @@ class JudgedReference:
         """Why the problem is degenerate at this tolerance, a line a weakness (``problems/audit.py``)."""
         with self._lock:
             if allclose not in self._weaknesses:
-                first, second = self.case(0), self.case(1)
+                first = self.case(0)
                 leaves = [expected for expected in first.expected if expected.spec is not None]
                 answers = [_answer(expected) for expected in leaves]
-                other = [_answer(expected) for expected in second.expected if expected.spec is not None]
+                second = [] if self.large else self.case(1).expected
+                other = [_answer(expected) for expected in second if expected.spec is not None]
 
                 def passes(given: list[torch.Tensor]) -> bool:
                     return all(not compare(g, e, allclose).message for g, e in zip(given, leaves, strict=True))
@@ -197,6 +201,11 @@ class JudgedReference:
                 random = any(expected.random for expected in leaves)
                 self._weaknesses[allclose] = [] if random else weaknesses(answers, other, passes)
             return self._weaknesses[allclose]
+
+    @property
+    def large(self) -> bool:
+        """Whether one case takes so much memory that little else should be kept or made."""
+        return self.case(0).bytes > self._budget // 4
 
     @property
     def ready(self) -> bool:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from .arena import CudaArena, Spec
+from .arena import CudaArena, Spec, torch_dtype
 from .correctness import Verdict, compare
 from .protocol import ProtocolBreak, Reply, finite_floats
 from .references import Case
@@ -37,8 +37,8 @@ from .timing import Chunk
 from .values import compare_value
 from .workers import Worker, WorkerTimeout
 
-#: Inputs that take longer to draw than this, seconds, are varied by a secret factor instead of drawn anew.
-_SLOW_DRAW_S = 0.03
+#: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
+_DRAWN, _SLOW_DRAW_S = 4, 0.03
 _FLAG = 0  # where in the arena the word lies that releases the stream
 
 
@@ -207,33 +207,37 @@ class Round:
 
 
 def _draws(sitting: Sitting, calls: int) -> Iterator[list[Any]]:
-    """*calls* sets of inputs of the shapes of case 0."""
+    """*calls* sets of inputs of the shapes of case 0. A few are drawn; the others are these, changed in every element
+    by a secret factor: other contents, at the price of a copy. Integers cannot be changed so: they are drawn, as long
+    as that is quick."""
     wanted = [Spec.of(master) for master in sitting.current(0).masters]
-    first: list[Any] | None = None
+    varies = all(torch_dtype(spec.dtype).is_floating_point for spec in wanted)
+    generator = torch.Generator(sitting.bench.device).manual_seed(secrets.randbits(62))
+    drawn: list[list[Any]] = []
     slow = False
     for _ in range(calls):
-        if slow and first is not None:
-            yield _varied(first)
+        if drawn and (slow or (varies and len(drawn) >= _DRAWN)):
+            yield _varied(drawn[secrets.randbelow(len(drawn))], generator)
             continue
         started = time.perf_counter()
         inputs = sitting.reference.fresh_inputs()
         torch.cuda.synchronize()
-        slow = first is not None and time.perf_counter() - started > _SLOW_DRAW_S
+        slow = bool(drawn) and time.perf_counter() - started > _SLOW_DRAW_S
         if [Spec.of(leaf) for _, leaf in flatten(inputs) if is_tensor(leaf)] != wanted:
-            inputs = _varied(sitting.reference.given_inputs(sitting.draw))  # another seed, other shapes
-        first = first or inputs
+            inputs = _varied(sitting.reference.given_inputs(sitting.draw), generator)  # another seed, other shapes
+        if len(drawn) < _DRAWN:
+            drawn.append(inputs)
         yield inputs
 
 
-def _varied(inputs: list[Any]) -> list[Any]:
-    """*inputs* with each element changed by up to a tenth, its sign kept: other contents at the price of a copy."""
+def _varied(inputs: list[Any], generator: torch.Generator) -> list[Any]:
+    """*inputs* with each element changed by up to a tenth, its sign kept."""
 
     def vary(leaf: Any) -> Any:
         if is_tensor(leaf) and leaf.dtype.is_floating_point:
-            return leaf * (0.9 + 0.2 * torch.rand_like(leaf))
+            noise = torch.rand(leaf.shape, generator=generator, device=leaf.device)
+            return leaf * (0.9 + 0.2 * noise).to(leaf.dtype)
         return leaf
 
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()]):
-        torch.cuda.manual_seed(secrets.randbits(62))
-        varied: list[Any] = pytree.tree_map(vary, inputs)
+    varied: list[Any] = pytree.tree_map(vary, inputs)
     return varied

@@ -29,6 +29,9 @@ from .values import compare_value
 from .variants import gaps
 from .workers import Prepared, Worker
 
+#: A case of so many bytes makes the judge give back what it can before the worker goes on.
+_MUCH = 1 << 30
+
 
 class Rejected(Exception):
     """The candidate broke a rule."""
@@ -197,6 +200,8 @@ class Sitting:
     def place(self, case: Case) -> tuple[list[Slot], list[Slot | None]]:
         """Put the case's inputs into the arena and poison the output slots; returns both."""
         assert self.arena is not None
+        if case.bytes > _MUCH:
+            self.bench.recover()  # what the judge's PyTorch keeps of freed tensors, the worker may need now
         start = self._weight_bytes(case)
         inputs, free = lay_out([Spec.of(master) for master in case.masters], start)
         outputs: list[Slot | None] = []

@@ -33,7 +33,7 @@ PREFIX = "KERNELGROVE_"
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", re.IGNORECASE)
 
 
-def _seconds(value: Any) -> float | None:
+def seconds(value: Any) -> float:
     """``90``, ``90s``, ``15m``, ``1h30m``, ``2d``, or a number of seconds."""
     if isinstance(value, str):
         parts = _DURATION.fullmatch(value.strip())
@@ -119,7 +119,7 @@ Count = Annotated[int, BeforeValidator(whole(1))]
 Whole = Annotated[int, BeforeValidator(whole(0, 2**63 - 1))]
 Wholes = Annotated[tuple[int, ...], NoDecode, BeforeValidator(wholes(1))]
 Positive = Annotated[float, BeforeValidator(number_above(0))]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+Seconds = Annotated[float, BeforeValidator(seconds)]
 
 
 #: How much a model is to reason, where it can be told; what a provider has no word for is its affair to refuse.

@@ -1,4 +1,4 @@
-"""An evaluator that is somewhere else: a search is prepared here, and its evaluations wait for ``kernelgrove drain``."""
+"""An evaluator that is elsewhere: a search is prepared here, and its evaluations wait for ``kernelgrove drain``."""
 
 from __future__ import annotations
 

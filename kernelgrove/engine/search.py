@@ -139,8 +139,8 @@ def resume(
     and *overrides* raise that budget.
 
     *overrides* are settings by name (as in SearchConfig; None: not given), see ``RENEWABLE``. *open_evaluator* is
-    called only if evaluations are to be run here, and what it gives is closed. *patient* as in ``start``. Raises UsageError for a setting that cannot
-    change or an evaluator for another device, and what ``Controller.run`` raises.
+    called only if evaluations are to be run here, and what it gives is closed. *patient* as in ``start``. Raises
+    UsageError for a setting that cannot change or an evaluator for another device, and what ``Controller.run`` raises.
     """
     record = store.search(search_id)
     options = renewed(record.spec, overrides or {})

@@ -23,7 +23,7 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """The fenced blocks of *text* (Unix line ends) in order. A fence is closed by one of its kind, as long or longer."""
+    """The fenced blocks of *text* (Unix line ends) in order. One of its kind, as long or longer, closes a fence."""
     found: list[Block] = []
     opened: re.Match[str] | None = None
     lines: list[str] = []

@@ -62,7 +62,7 @@ class Limited(Protocol):
 
 @dataclass(frozen=True)
 class Policy:
-    """How often and how long. A provider that asks for a longer rest than *longest_rest_s* is not waited for."""
+    """How often and how long. A provider that asks for a longer rest than *longest_rest_s* ends the search instead."""
 
     tries: int = 6
     first_wait_s: float = 1.0
@@ -148,6 +148,11 @@ class _Asking:
         except CallFailed as failed:
             if failed.kind in UNUSABLE:
                 raise ProposerUnusable(failed.cause, failed.cure) from failed
+            if (failed.retry_after_s or 0.0) > self._policy.longest_rest_s:
+                minutes = (failed.retry_after_s or 0.0) / 60
+                raise ProposerUnusable(
+                    failed.cause, f"It asks to be left alone for {minutes:.0f} min: resume the search then."
+                ) from failed
             raise
         raise AssertionError("tenacity returned without an answer")
 

@@ -65,6 +65,9 @@ PROPOSER_FAILURES = 3
 #: Kinds of failure that say that the provider, not the request, is the matter.
 _PROVIDERS_FAULT = TRANSIENT | {Failure.BAD_REQUEST}
 
+#: Kinds that say that the provider has too much to do.
+_BUSY = frozenset({Failure.RATE_LIMIT, Failure.OVERLOADED})
+
 #: Caps that end new calls, and leave what was paid for to be evaluated.
 _OF_MONEY = (StoppedBy.DOLLARS, StoppedBy.TOKENS)
 
@@ -449,10 +452,13 @@ class Controller:
         judged = job.kind is JobKind.EVALUATE
         retry = judged or (isinstance(error, ProposerError) and error.retry)
         reason = describe(error)
-        self._store.fail(job, reason, retry)
+        if isinstance(error, CallFailed) and error.kind in _BUSY:
+            self._store.give_back(job)  # its tries are used up, and none of them was the job's fault
+        else:
+            self._store.fail(job, reason, retry)
         if not isinstance(error, KernelGroveError):
             _log.warning("%s failed", job.key, exc_info=error)
-        again = retry and job.attempt < MAX_ATTEMPTS
+        again = retry and (job.attempt < MAX_ATTEMPTS or (isinstance(error, CallFailed) and error.kind in _BUSY))
         self._tell(finished(ended, None, self._seen, error=reason, again=again))
         if isinstance(error, CallFailed):
             self._count_call(error, reason)

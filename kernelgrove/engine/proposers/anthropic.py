@@ -69,7 +69,8 @@ class AnthropicClient:
             ],
         }
         if question.temperature is not None:
-            body["temperature"] = min(1.0, question.temperature)  # this API's scale ends at 1
+            # Older models only: the SDK has no argument for it any more. This API's scale ends at 1.
+            body["extra_body"] = {"temperature": min(1.0, question.temperature)}
         config: dict[str, Any] = {}
         if question.effort is not None:
             config["effort"] = question.effort

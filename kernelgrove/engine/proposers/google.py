@@ -52,7 +52,9 @@ class GoogleClient:
         found: dict[str, Any] = {"text": [], "thoughts": [], "usage": None, "finish": None, "blocked": None}
         try:
             deadline = Deadline(self._settings.deadline_s)
-            events = self._client.models.generate_content_stream(model=self._model, contents=contents, config=config)
+            events = self._client.models.generate_content_stream(
+                model=self._model, contents=contents, config=self._types.GenerateContentConfig(**config)
+            )
             for chunk in deadline.over(events):
                 _take(chunk, found)
             if found["finish"] is None and found["blocked"] is None:

@@ -83,6 +83,7 @@ class LanguageModel:
             reply = self._client.send(question)
         except CallFailed as failed:
             raise self._clean(failed) from None
+        reply = replace(reply, text=self._key.hide(reply.text))
         usage = self._bill(reply, question)
         kept = Proposal(
             usage=usage, request_text=self._key.hide(reply.request), response_text=self._key.hide(reply.response)
@@ -150,7 +151,7 @@ class LanguageModel:
     def _failed(
         self, kind: Failure, what: str, kept: Proposal, answer: str | None = None, reason: str = "", cure: str = ""
     ) -> CallFailed:
-        feedback = None if answer is None else Feedback(self._key.hide(answer)[:_SHOWN], reason)
+        feedback = None if answer is None else Feedback(answer[:_SHOWN], reason)
         return CallFailed(
             kind, f"{self.name} {what}", cure, proposal=replace(kept, failure=str(kind)), feedback=feedback
         )

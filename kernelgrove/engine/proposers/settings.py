@@ -133,6 +133,10 @@ def settings(name: str, own: Mapping[str, Any] | None = None, base_url: str | No
                 f"--model {name}:… does not say where the server is.",
                 f"Write {name}:MODEL@http://HOST:PORT/v1, or set {BASE_URL_VARIABLE}.",
             )
+    if address and "@" in str(address).partition("://")[2].partition("/")[0]:
+        raise UsageError(
+            f"The address of {name} holds a name and password.", "Give a key in the environment or a file instead."
+        )
     key, key_from = _key(name, table)
     return Settings(
         name=name,

@@ -24,6 +24,7 @@ MAX_CHARS = 400_000
 
 _START = re.compile(r"^(?:import |from [\w.]+ import |@|class |def |#!|\"\"\"|if __name__)")
 _PROMPT = re.compile(r"^(?:>>> |\.\.\. |>>>$|\.\.\.$)")
+_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39|#x27);")
 _NUMBERED = re.compile(r"^\s*\d+(?:\s*[|:]\s?|\t)")
 _SIGNS_OF_A_KERNEL = ("triton.jit", "@jit", "load_inline", "cpp_extension", "__global__", "triton.autotune")
 
@@ -90,8 +91,8 @@ def _from_blocks(texts: list[str]) -> Iterator[str]:
 
 
 def _joined(texts: list[str], last: str) -> str:
-    """The blocks that *last* builds on, then *last*; other versions of ModelNew are left out."""
-    return "\n\n\n".join([t for t in texts if t is not last and not _defines(t, NAME)] + [last])
+    """The blocks that *last* may build on, then *last*; other versions of ModelNew, and uses of it, are left out."""
+    return "\n\n\n".join([t for t in texts if t is not last and not re.search(rf"\b{NAME}\b", t)] + [last])
 
 
 def _defines(text: str, name: str) -> bool:
@@ -207,12 +208,15 @@ _REPAIRS: tuple[Callable[[str], str], ...] = (
     clean.unescaped,
     clean.ascii_typography,
     lambda text: text.replace("\\n", "\n").replace('\\"', '"') if "\n" not in text.strip() else text,
+    lambda text: text.expandtabs(8),
     lambda text: text.expandtabs(4),
 )
 
 
 def _parsed(text: str) -> tuple[str, ast.Module] | None:
     """*text*, repaired as little as will do, and its tree; None where nothing makes it parse."""
+    if _ENTITY.search(text):  # "a &lt; b" parses, as "a & lt; b"
+        text = next((t for t in (clean.unescaped(text), text) if _tree(t) is not None), text)
     together = text
     for repair in _REPAIRS:
         alone = repair(text)

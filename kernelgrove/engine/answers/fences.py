@@ -48,7 +48,7 @@ def blocks(text: str) -> list[Block]:
 
 def _inline(line: str, match: re.Match[str]) -> bool:
     """``a ```span``` in a sentence`` opens nothing."""
-    return match["fence"] in line[match.end("fence") :]
+    return match["fence"] in line[match.end("fence") :] or match["fence"] in match["before"]
 
 
 def _closes(opening: str, closing: str) -> bool:

@@ -70,8 +70,11 @@ def stable_seed(seed: int, key: str) -> int:
 
 
 def tried(view: TreeView, round_: int, besides: int | None = None) -> tuple[Attempt, ...]:
-    """Every idea so far and the best that came of it, in tree order; without code. What failed says how."""
-    nodes = [n for n in view.nodes.values() if n.id not in (view.root, besides)]
+    """Every idea so far and the best that came of it, in tree order; without code. What failed says how.
+
+    The root is among them once a direct translation was judged: what it takes is what an idea has to beat."""
+    translated = round_ > 0 and any(i.evaluation for i in view.implementations_of(view.root))
+    nodes = [n for n in view.nodes.values() if n.id != besides and (n.id != view.root or translated)]
     nodes.sort(key=lambda n: (n.round, by_address(n.address)))
     return tuple(_summary(view, n, told=n.round < round_) for n in nodes if n.round <= round_)
 

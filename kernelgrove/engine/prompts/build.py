@@ -10,6 +10,7 @@ that help least. Code and error text are never cut out. What went is said in the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _REFINED = str(Outcome.OK)
+
+#: A reference in which matrix products may occur; advice on them is left out of the prompts of others.
+_PRODUCTS = re.compile(
+    r"\b(?:Linear|\w*[Cc]onv\w*|matmul|bmm|mm|addmm|baddbmm|einsum|\w*[Aa]ttention\w*|LSTM|GRU)\b|(?<=[\w\])])\s*@"
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ def _render(request: ProposalRequest, parts: Parts, dropped: tuple[str, ...]) ->
         "advice": target.advice(specs.find(request.target)),
         "precision": str(request.options.get("precision") or "default"),
         "cuda": request.backend == "cuda",
+        "products": _PRODUCTS.search(request.instance.source) is not None,
     }
     which = purpose(request)
     system, shared = _piece("system", given), _piece("shared", given)

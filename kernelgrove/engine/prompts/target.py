@@ -14,17 +14,18 @@ from kernelgrove.engine.gpus.specs import GpuSpec
 
 @dataclass(frozen=True)
 class Advice:
-    """*triton* and *cuda*: lines for that backend; *both*: lines for either."""
+    """*triton* and *cuda*: lines for that backend; *both*: for either; *products*: for matrix products in Triton."""
 
     both: tuple[str, ...] = ()
     triton: tuple[str, ...] = ()
     cuda: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
 
 
 def advice(gpu: GpuSpec) -> Advice:
     """What is known of *gpu*'s architecture; of one that has no table, nothing beyond its figures."""
     table: Mapping[str, Any] = _tables().get(gpu.arch, {})
-    return Advice(*(tuple(table.get(key, ())) for key in ("both", "triton", "cuda")))
+    return Advice(*(tuple(table.get(key, ())) for key in ("both", "triton", "cuda", "products")))
 
 
 @cache

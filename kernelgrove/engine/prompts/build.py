@@ -73,7 +73,11 @@ def build(request: ProposalRequest) -> Prompt:
     prompt = _render(request, parts, ())
     if prompt.tokens <= parts.tokens:
         return prompt
-    for smaller, fewer, dropped in _shorter(request, parts, prompt.tokens):
+    if request.kind is not JobKind.RATE and "history" in parts and request.tried:
+        prompt, request = _with_less_history(request, parts)
+        if prompt.tokens <= parts.tokens:
+            return prompt
+    for smaller, fewer, dropped in _shorter(request, parts, prompt.dropped):
         prompt = _render(smaller, fewer, dropped)
         if prompt.tokens <= parts.tokens:
             return prompt
@@ -81,22 +85,24 @@ def build(request: ProposalRequest) -> Prompt:
     return replace(prompt, dropped=(*prompt.dropped, over))
 
 
+def _with_less_history(request: ProposalRequest, parts: Parts) -> tuple[Prompt, ProposalRequest]:
+    """The prompt without as many of the oldest ideas tried as must go, which may be all; and its request."""
+
+    def without(gone: int) -> Prompt:
+        dropped = f"the {gone} oldest of {len(request.tried)} ideas tried"
+        return _render(replace(request, tried=request.tried[gone:]), parts, (dropped,))
+
+    low, high = 1, len(request.tried)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if without(middle).tokens <= parts.tokens else (middle + 1, high)
+    return without(low), replace(request, tried=request.tried[low:])
+
+
 def _shorter(
-    request: ProposalRequest, parts: Parts, tokens: int
+    request: ProposalRequest, parts: Parts, dropped: tuple[str, ...]
 ) -> Iterator[tuple[ProposalRequest, Parts, tuple[str, ...]]]:
     """Requests that say less and less, each with what it leaves out."""
-    excess = tokens - parts.tokens
-    dropped: tuple[str, ...] = ()
-    if request.kind is not JobKind.RATE and "history" in parts and request.tried:
-        kept = list(request.tried)
-        while kept and excess > 0:
-            oldest = kept.pop(0)
-            excess -= estimate(f"{oldest.idea.text} {oldest.message[:300]}") + 24
-        for left in sorted({len(kept), len(kept) * 3 // 4, len(kept) // 2, 0}, reverse=True):
-            gone = len(request.tried) - left
-            dropped = (f"the {gone} oldest of {len(request.tried)} ideas tried",)
-            yield replace(request, tried=request.tried[gone:]), parts, dropped
-        request = replace(request, tried=())
     if len(request.lineage) > 2:
         dropped += (f"the first {len(request.lineage) - 2} ideas of the lineage",)
         request = replace(request, lineage=request.lineage[-2:])

@@ -271,11 +271,9 @@ class Controller:
             why = f": {self._over}" if self._over is not None and self._over.by is used_up else ""
             return used_up, f"the budget of {used_up.value} is used up{why}"
         waiting = view.in_flight()
-        if planned or any(job.state is JobState.LEASED for job in waiting):
-            return None
         served = (PROPOSER_KINDS if self._proposers else ()) + ((JobKind.EVALUATE,) if self._evaluator else ())
-        if any(job.kind in served for job in waiting):
-            return None
+        if planned or any(job.kind in served for job in waiting):
+            return None  # queued, or leased by another process whose lease may run out
         if waiting and self._patient:
             return None
         if waiting:

@@ -93,6 +93,7 @@ class ProposalRequest:
     earlier: tuple[Attempt, ...] = ()  # repair: what failed before it in the same chain, oldest first, without code
     lineage: tuple[Idea, ...] = ()
     tried: tuple[Attempt, ...] = ()  # ideas already tried on this problem and what they gave
+    translation: Attempt | None = None  # what the reference gave, translated as it stands, without code
     options: Mapping[str, Any] = field(default_factory=dict)
     feedback: Feedback | None = None
 

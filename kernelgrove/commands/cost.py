@@ -88,8 +88,8 @@ def _lines(document: dict[str, Any], total: dict[str, Any]) -> list[str]:
     if document["budget_tokens"] is not None:
         lines.append(f"{document['charged_tokens']} of {document['budget_tokens']} tokens")
     better = document["improvements"]
-    if better and total["unpriced"] < total["calls"]:
-        lines.append(f"the best time fell {better} times: ${document['usd_per_improvement']:.4f} each")
-    elif better:
-        lines.append(f"the best time fell {better} times")
+    if better:
+        times = "once" if better == 1 else f"{better} times"
+        each = f": ${document['usd_per_improvement']:.4f} each" if total["cost_usd"] > 0 else ""
+        lines.append(f"the best time fell {times}{each}")
     return lines

@@ -59,6 +59,7 @@ def request_for(
         tried=tuple(_summary(view, n, told=True) for n in rated)
         if job.kind is JobKind.RATE
         else tried(view, round_, besides=None if job.kind is JobKind.IDEATE else target.id),
+        translation=_translation(view, round_),
         options={name: spec.options[name] for name in _TOLD if spec.options.get(name) is not None}
         | {"precision": spec.precision},
     )
@@ -70,11 +71,8 @@ def stable_seed(seed: int, key: str) -> int:
 
 
 def tried(view: TreeView, round_: int, besides: int | None = None) -> tuple[Attempt, ...]:
-    """Every idea so far and the best that came of it, in tree order; without code. What failed says how.
-
-    The root is among them once a direct translation was judged: what it takes is what an idea has to beat."""
-    translated = round_ > 0 and any(i.evaluation for i in view.implementations_of(view.root))
-    nodes = [n for n in view.nodes.values() if n.id != besides and (n.id != view.root or translated)]
+    """Every idea so far and the best that came of it, in tree order; without code. What failed says how."""
+    nodes = [n for n in view.nodes.values() if n.id not in (view.root, besides)]
     nodes.sort(key=lambda n: (n.round, by_address(n.address)))
     return tuple(_summary(view, n, told=n.round < round_) for n in nodes if n.round <= round_)
 
@@ -86,6 +84,12 @@ def _summary(view: TreeView, node: NodeView, *, told: bool) -> Attempt:
         return Attempt(node.idea, None, None, "", None, None, None)
     best = min(judged, key=lambda v: (v.outcome is not Outcome.OK, v.time_ms or float("inf")))
     return _of(node.idea, None, best)
+
+
+def _translation(view: TreeView, round_: int) -> Attempt | None:
+    """What the reference gave, translated as it stands: in later rounds, what an idea has to beat."""
+    found = _summary(view, view.nodes[view.root], told=round_ > 0)
+    return None if found.outcome is None else found
 
 
 def _attempt(view: TreeView, implementation: ImplementationView, code: Code, profile: Profile) -> Attempt:

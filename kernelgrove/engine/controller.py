@@ -278,7 +278,8 @@ class Controller:
             return None
         if waiting:
             kinds = ", ".join(sorted({job.kind.value for job in waiting}))
-            return StoppedBy.WAITING, f"{len(waiting)} jobs wait for another process ({kinds})"
+            jobs = "1 job waits" if len(waiting) == 1 else f"{len(waiting)} jobs wait"
+            return StoppedBy.WAITING, f"{jobs} for others ({kinds})"
         return StoppedBy.STRATEGY, "the strategy asks for nothing more"
 
     def _wait_s(self, spent: Spent, planned: int) -> float:

@@ -78,6 +78,8 @@ def test_code_metrics_lineage_errors_and_history_are_told() -> None:
     assert "[fusion] Fuse the weight → not judged yet" in ideate and "Name 3 ideas" in ideate
     assert "62 registers a thread" in ideate and "8 bytes spilled" in ideate and "bound by dram" in ideate
     assert "advice: the mean is computed" in ideate and "library kernels too" in ideate and "eager 0.633 ms" in ideate
+    told = replace(KINDS["ideate"], translation=replace(BASE, code=None), tried=())
+    assert "- the reference, translated as it stands → 0.179 ms" in build(told).specific
     repair = build(KINDS["repair"]).specific
     assert "# FAILED CODE" in repair and "cannot add block and pointer" in repair and "compiler's own" in repair
     assert "Before it, in this order" in repair
@@ -157,7 +159,7 @@ def test_each_part_can_be_switched(part: str) -> None:
         "practices": "# Writing Triton",
         "example": "# A worked example",
         "profile": "What the evaluator saw",
-        "history": "# Ideas tried",
+        "history": "# Tried on this module",
     }
     assert marks[part] in on.text and marks[part] not in off.text and off.tokens < on.tokens
 

@@ -28,6 +28,7 @@ def prompt(
     target: Annotated[str, typer.Option("--target", metavar="GPU", help="GPU to write for.")] = "H100",
     backend: options.BackendOption = None,
     precision: options.PrecisionOption = None,
+    require: options.Require = None,
     size: options.Size = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many ideas to ask for, or to have rated.")] = 3,
     idea: Annotated[str | None, typer.Option("--idea", metavar="TEXT", help="The idea to carry out.")] = None,
@@ -56,6 +57,7 @@ def prompt(
     flags: dict[str, Any] = {
         "backend": backend and backend.value,
         "precision": precision and precision.value,
+        "require": require,
         "parts": parse.assignments(part, "--part") or None,
         "prompt_tokens": prompt_tokens,
     }
@@ -101,7 +103,7 @@ class _Filled:
         self.target = specs.find(target).name
         self.backend = settings.backend
         self.options = {
-            **{k: v for k, v in settings.search_options.items() if k in ("parts", "prompt_tokens")},
+            **{k: v for k, v in settings.search_options.items() if k in ("parts", "prompt_tokens", "require") and v},
             "precision": settings.precision,
         }
 

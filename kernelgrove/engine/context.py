@@ -23,7 +23,7 @@ Code = Callable[[str], str]
 Profile = Callable[[int], Mapping[str, Any]]
 
 #: Options of a search that a proposer is told.
-_TOLD = ("temperature", "max_output_tokens", "effort", "parts", "prompt_tokens")
+_TOLD = ("temperature", "max_output_tokens", "effort", "parts", "prompt_tokens", "require")
 
 #: The root's idea: it stands for the reference itself, and no proposer is given it as an idea to carry out.
 ROOT_IDEA = Idea("the reference, translated as it stands", "where every search starts", "reference")

@@ -39,6 +39,7 @@ from .calls import Answer, Policy, ask, assign, describe, result_of
 from .changes import Teller, changes, finished, idea_of
 from .choice import Panel, Spending
 from .context import stable_seed
+from .evaluations import evaluation_request
 from .events import (
     BudgetTick,
     Event,
@@ -49,7 +50,6 @@ from .events import (
     Stopping,
 )
 from .jobs import MAX_ATTEMPTS, BrokenContract, Ended, Owner, Runner, plan
-from .judging import evaluation_request
 from .proposers.failures import TRANSIENT, CallFailed, Failure
 from .proposers.limits import Halted
 from .purse import OverBudget, Purse

@@ -16,8 +16,8 @@ from ..model import EvaluationResult, JobKind, JobState
 from ..ports import EvaluatedResult, Evaluator, Job
 from ..storage import SqliteStore
 from .calls import describe
+from .evaluations import evaluation_request
 from .jobs import Ended, Owner, Runner
-from .judging import evaluation_request
 
 #: Evaluators that die this often in a row end a drain: it is not the candidates.
 FAILURES = 3

@@ -75,7 +75,7 @@ def test_a_search_is_driven_from_outside_to_its_end(store: SqliteStore, search: 
     view = store.tree(search)
     assert len(view.nodes) == 3 and all(i.ok and i.model == "queue:ann" for i in view.implementations.values())
     assert store.search(search).status is SearchStatus.FINISHED
-    assert store.spent(search).calls == len(asked), "each answer is in the ledger, from which the search can be replayed"
+    assert store.spent(search).calls == len(asked), "each answer is in the ledger, and can be replayed"
 
 
 def test_replayed_it_gives_the_same_tree(store: SqliteStore, search: int, tmp_path: Path) -> None:

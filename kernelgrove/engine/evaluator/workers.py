@@ -12,8 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,14 @@ from typing import Any
 from kernelgrove.errors import EvaluatorError
 
 from . import nursery, sandbox
-from .protocol import PeerGone, ProtocolBreak, Reply, parse_reply, receive_with_fds, send_with_fds
+from .protocol import PeerGone, ProtocolBreak, Reply, fresh_number, parse_reply, receive_with_fds, send_with_fds
+from .replies import checked
 
-_TRITON_CACHE = "triton"  # in a worker's scratch folder, where clean_environment() points Triton
+#: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
+_TRITON_CACHE = "triton"
+CACHES = (_TRITON_CACHE, "extensions")
+_KILL_LIMIT_S = 15.0  # a fork bomb of a thousand processes took 8 s
+_OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -43,6 +48,16 @@ class WorkerFailed(Exception):
         self.outcome, self.stage, self.message = outcome, stage, message
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a worker starts with: a folder that holds some of CACHES. Where *scratch* is named, its own folder has to be
+    there: what was built knows itself by that path."""
+
+    folder: Path
+    scratch: str | None = None
+    note: str = ""  # what went wrong where not all was prepared
+
+
 class Nursery:
     """One nursery process and its workers. Thread-safe. ``policy`` is what every worker of it gets."""
 
@@ -55,7 +70,11 @@ class Nursery:
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._forked: dict[int, int] = {}
-        self._exited: dict[int, str] = {}
+        self._obeyed: dict[int, bool] = {}
+        self._hostile: set[int] = set()  # workers that have run a candidate's code
+        self._frozen: dict[int, float] = {}  # since when, by the monotonic clock
+        self._slept: dict[int, float] = {}  # how long in all, seconds
+        self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
         self._seed: Path | None = None  # what every worker's Triton cache starts with
         self._ready = False
         self._gone: str | None = None
@@ -64,7 +83,7 @@ class Nursery:
         self._sending = threading.Lock()
         with theirs, open(os.path.join(self._home, "log"), "wb") as log:  # noqa: PTH118, PTH123
             self._process = subprocess.Popen(
-                nursery.command(mode, theirs.fileno(), _import_paths()),
+                nursery.command(mode, theirs.fileno(), import_paths()),
                 env=sandbox.clean_environment(self._home, self._environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -88,8 +107,10 @@ class Nursery:
                         self._ready = True
                     elif event["event"] == "forked":
                         self._forked[event["id"]] = event["pid"]
+                    elif event["event"] == "obeyed":
+                        self._obeyed[event["id"]] = event["still"]
                     elif event["event"] == "exited":
-                        self._exited[event["pid"]] = event["words"]
+                        self._exited[event["pid"]] = (event["words"], event["clean"])
                     self._changed.notify_all()
         except (PeerGone, OSError, ValueError) as error:
             with self._changed:
@@ -109,12 +130,25 @@ class Nursery:
             "Run `kernelgrove doctor`.",
         )
 
-    def fork(self, device: str, facts: Mapping[str, Any], precision: str, timeout_s: float = 30.0) -> Worker:
-        """A fresh sandboxed worker, ready for a candidate."""
+    def fork(
+        self,
+        device: str,
+        facts: Mapping[str, Any],
+        precision: str,
+        prepared: Prepared | None = None,
+        timeout_s: float = 30.0,
+    ) -> Worker:
+        """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it."""
         self.wait_ready()
-        scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
+        if prepared is None or prepared.scratch is None:
+            scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
+        else:
+            scratch = prepared.scratch
+            Path(scratch).mkdir(mode=0o700)
+        if prepared is not None:
+            shutil.copytree(prepared.folder, scratch, dirs_exist_ok=True)
         if self._seed is not None:
-            shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE))
+            shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE), dirs_exist_ok=True)
         user = sandbox.claim_user()
         policy = {**asdict(self._policy), "scratch": scratch, "uid": user.uid if user else self._policy.uid}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -131,13 +165,13 @@ class Nursery:
                 raise EvaluatorError(f"the {self.mode} nursery {'died' if self._gone else 'does not answer'}.")
         except (EvaluatorError, PeerGone) as error:
             ours.close()
-            shutil.rmtree(scratch, ignore_errors=True)
+            sandbox.remove(scratch)
             if user is not None:
                 user.release()
             raise EvaluatorError(f"no worker could be started: {error}") from error
         worker = Worker(self, ours, pid, scratch, user)
         try:
-            worker.layers = worker.answer(0, Reply.READY, timeout_s)["layers"]
+            worker.layers = worker.answer(Reply.READY, timeout_s)["layers"]
         except (WorkerDied, WorkerTimeout, ProtocolBreak) as error:
             worker.close()
             raise EvaluatorError(f"a worker did not enter its sandbox: {error}. {self._last_words()}") from error
@@ -163,15 +197,62 @@ class Nursery:
         except (PeerGone, OSError):
             return
 
+    def distrust(self, pid: int) -> None:
+        """Worker *pid* is about to run a candidate: ``frozen`` stops it from now on."""
+        with self._changed:
+            self._hostile.add(pid)
+
+    @contextlib.contextmanager
+    def frozen(self, keep: Collection[int] = ()) -> Iterator[bool]:
+        """Stop every worker that has run a candidate's code, but those in *keep*, with all that they started. True if
+        all of them stand still. Inside another such block the outer one's stay stopped at the end."""
+        with self._changed:
+            stopped = self._hostile - self._frozen.keys() - set(keep)
+            self._frozen |= dict.fromkeys(stopped, time.monotonic())
+        try:
+            yield not stopped or self._obey("freeze", stopped)
+        finally:
+            if stopped:
+                self._obey("thaw", stopped)
+                with self._changed:
+                    for pid in stopped:
+                        slept = time.monotonic() - self._frozen.pop(pid)
+                        self._slept[pid] = self._slept.get(pid, 0.0) + slept
+
+    def slept_s(self, pid: int) -> float:
+        """How long worker *pid* has been stopped in all, which does not count against its limits."""
+        with self._changed:
+            since = self._frozen.get(pid)
+            return self._slept.get(pid, 0.0) + (time.monotonic() - since if since is not None else 0.0)
+
+    def _obey(self, op: str, pids: Collection[int]) -> bool:
+        number = next(self._ids)
+        try:
+            with self._sending:
+                send_with_fds(self._sock, {"op": op, "id": number, "pids": list(pids)})
+        except (PeerGone, OSError):
+            return True  # with the nursery its workers are gone
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._obeyed or self._gone is not None, _OBEY_LIMIT_S)
+            return self._obeyed.pop(number, self._gone is not None)
+
     def exit_words(self, pid: int, timeout_s: float) -> str | None:
         """How worker *pid* ended, or None if it has not within *timeout_s*."""
         with self._changed:
             self._changed.wait_for(lambda: pid in self._exited or self._gone is not None, timeout_s)
-            return self._exited.get(pid, "its nursery died" if self._gone is not None else None)
+            known = self._exited.get(pid)
+            return known[0] if known else "its nursery died" if self._gone is not None else None
+
+    def is_clean(self, pid: int) -> bool:
+        """Whether worker *pid* has ended, and all that it started."""
+        with self._changed:
+            return self._exited.get(pid, ("", False))[1]
 
     def forget(self, pid: int) -> None:
         with self._changed:
             self._exited.pop(pid, None)
+            self._hostile.discard(pid)
+            self._slept.pop(pid, None)
 
     def close(self) -> None:
         """Hang up, upon which the nursery kills its workers and ends, and remove all that they wrote."""
@@ -183,7 +264,7 @@ class Nursery:
         except subprocess.TimeoutExpired:
             sandbox.kill_tree(self._process.pid)
             self._process.wait(5)
-        shutil.rmtree(self._home, ignore_errors=True)
+        sandbox.remove(self._home)
 
 
 class Standby:
@@ -194,17 +275,21 @@ class Standby:
         self._lock = threading.Lock()
         self._nursery = self._make()
 
-    def fork(self, device: str, facts: Mapping[str, Any], precision: str) -> Worker:
+    def fork(self, device: str, facts: Mapping[str, Any], precision: str, prepared: Prepared | None = None) -> Worker:
         """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
         with self._lock:
             if not self._nursery.alive:
                 self._nursery.close()
                 self._nursery = self._make()
             nursery_now = self._nursery
-        return nursery_now.fork(device, facts, precision)
+        return nursery_now.fork(device, facts, precision, prepared)
 
     def seed_from(self, worker: Worker) -> None:
         self._nursery.seed_from(worker)
+
+    def frozen(self, keep: Collection[Worker] = ()) -> contextlib.AbstractContextManager[bool]:
+        """``Nursery.frozen``; a worker of an earlier nursery died with it."""
+        return self._nursery.frozen([worker.pid for worker in keep])
 
     def close(self) -> None:
         with self._lock:
@@ -222,7 +307,7 @@ class Worker:
         self._sock = sock
         self.pid = pid
         self.scratch = scratch
-        self._sequence = 0
+        self._number = 0  # of the last request
         self.layers: list[dict[str, Any]] = []
         self.wall_s = 0.0  # of the last request: from just before it was sent until its answer was here
 
@@ -239,38 +324,51 @@ class Worker:
 
         Raises WorkerFailed, WorkerDied, WorkerTimeout, ProtocolBreak.
         """
-        self._sequence += 1
+        started = time.perf_counter()
+        self.send(op, fields, blobs)
+        reply = self.answer(expected, timeout_s)
+        self.wall_s = time.perf_counter() - started
+        return reply
+
+    def send(self, op: str, fields: Mapping[str, Any], blobs: Sequence[bytes | int] = ()) -> None:
+        """Send a request without waiting. Raises WorkerDied."""
+        self._number = fresh_number()
         made = [_memfd(blob) for blob in blobs if isinstance(blob, bytes)]
         fresh = iter(made)
         fds = [next(fresh) if isinstance(blob, bytes) else blob for blob in blobs]
-        started = time.perf_counter()
         try:
-            send_with_fds(self._sock, {"op": op, "seq": self._sequence, **fields}, fds)
+            send_with_fds(self._sock, {"op": op, "number": self._number, **fields}, fds)
         except (PeerGone, OSError):
             raise WorkerDied(self._how_it_died()) from None
         finally:
             for fd in made:
                 os.close(fd)
-        reply = self.answer(self._sequence, expected, timeout_s)
-        self.wall_s = time.perf_counter() - started
-        return reply
 
-    def answer(self, sequence: int, expected: Reply, timeout_s: float) -> dict[str, Any]:
-        self._sock.settimeout(timeout_s)
-        try:
-            data = self._sock.recv(1 << 17)
-        except TimeoutError:
-            self._owner.kill(self.pid)
-            raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
-        except ConnectionResetError:
-            data = b""
+    def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
+        """The answer to what was last sent. A worker that gives none in time is killed, unless *keep*."""
+        slept, left = self._owner.slept_s(self.pid), timeout_s
+        while True:
+            self._sock.settimeout(left)
+            try:
+                data = self._sock.recv(1 << 17)
+                break
+            except TimeoutError:
+                before, slept = slept, self._owner.slept_s(self.pid)
+                if slept > before:  # others were timed meanwhile
+                    left = slept - before
+                    continue
+                if not keep:
+                    self._owner.kill(self.pid)
+                raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
+            except ConnectionResetError:
+                data = b""
+                break
         if not data:
             raise WorkerDied(self._how_it_died())
-        kind, payload = parse_reply(data, sequence, expected)
+        kind, payload = parse_reply(data, self._number, expected)
+        payload = checked(kind, payload)
         if kind is Reply.FAILED:
-            fields = (payload.get("outcome"), payload.get("stage"), payload.get("message"))
-            outcome, stage, message = (str(value)[:6000] for value in fields)
-            raise WorkerFailed(outcome, stage, message)
+            raise WorkerFailed(**payload)
         return payload
 
     def _how_it_died(self) -> str:
@@ -280,19 +378,54 @@ class Worker:
             return "it closed its connection and went on running"
         return words
 
-    def close(self) -> None:
-        """Kill whatever is left of it and remove its scratch folder."""
+    def distrust(self) -> None:
+        """It is about to run a candidate."""
+        self._owner.distrust(self.pid)
+
+    @property
+    def uid(self) -> int:
+        """The user that it runs as: its scratch folder's owner, which it cannot change."""
+        return os.lstat(self.scratch).st_uid
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is alive and has said nothing that it was not asked for."""
+        self._sock.settimeout(0.0)
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def furnish(self, folder: Path) -> None:
+        """Put what *folder* holds into its scratch folder, as its own."""
+        shutil.copytree(folder, self.scratch, dirs_exist_ok=True)
+        if self._user is not None:
+            sandbox.hand_over(self.scratch, self._user.uid)
+
+    def stop(self) -> bool:
+        """Kill it and all that it started; whether nothing of it runs any more. Its scratch folder stays until
+        ``close``."""
         self._sock.close()
         if self._owner.exit_words(self.pid, 0.0) is None:
             self._owner.kill(self.pid)
-            self._owner.exit_words(self.pid, 5.0)
-        self._owner.forget(self.pid)
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        if self._user is not None:
-            self._user.release()
+            self._owner.exit_words(self.pid, _KILL_LIMIT_S)
+        return self._owner.is_clean(self.pid)
+
+    def close(self) -> None:
+        """Kill whatever is left of it and remove its scratch folder."""
+        try:
+            self.stop()
+            self._owner.forget(self.pid)
+            sandbox.remove(self.scratch)
+        finally:
+            if self._user is not None:
+                self._user.release()
 
 
-def _import_paths() -> list[str]:
+def import_paths() -> list[str]:
     """The ``sys.path`` of a nursery: this package's root first (taken off again once it is imported), then what holds
     the standard library, torch, triton and numpy. Other folders of the caller's are none of a worker's business, and
     a copy of some library in one of them would shadow the one that a worker may read."""

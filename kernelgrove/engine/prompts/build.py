@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kernelgrove.engine import answers
 from kernelgrove.engine.gpus import specs
 from kernelgrove.engine.money.tokens import estimate
-from kernelgrove.model import JobKind, Outcome
+from kernelgrove.model import Backend, JobKind, Outcome
 from kernelgrove.ports import ProposalRequest
 
 from . import target
@@ -126,7 +126,10 @@ def _render(request: ProposalRequest, parts: Parts, dropped: tuple[str, ...]) ->
         "gpu": specs.find(request.target),
         "advice": target.advice(specs.find(request.target)),
         "precision": str(request.options.get("precision") or "default"),
-        "cuda": request.backend == "cuda",
+        "require": str(request.options.get("require") or ""),
+        "cuda": request.backend == Backend.CUDA,
+        "triton": request.backend not in (Backend.CUDA, Backend.TORCH),
+        "hip": specs.find(request.target).backend == "hip",
         "products": _PRODUCTS.search(request.instance.source) is not None,
     }
     which = purpose(request)

@@ -49,6 +49,8 @@ def figures(attempt: Attempt) -> str:
         return "not judged yet"
     if attempt.outcome != "ok":
         return f"{attempt.outcome}: {oneline(attempt.message)}" if attempt.message else attempt.outcome
+    if attempt.time_ms is None:
+        return "right, not timed"
     over = f", {attempt.speedup:.2f}x over eager" if attempt.speedup is not None else ""
     return f"{ms(attempt.time_ms)}{over} ({attempt.basis})"
 

@@ -5,37 +5,48 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 ``docs/design``, the evaluator.
 """
 
-from .environment import clean_environment
-from .identity import PrivateUser, claim_user
+from .environment import SEARCH_PATH, clean_environment
+from .identity import PrivateUser, claim_user, hand_over
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
+from .leavings import Copier, remove
 from .paths import default_read_paths
 from .probe import probe
 from .processes import (
     become_subreaper,
+    children,
     descendants,
+    halt,
     kill_tree,
     oom_kills,
     processes_of,
     reap_orphans,
+    resume,
     signal_name,
 )
 
 __all__ = [
     "REQUIRED",
+    "SEARCH_PATH",
+    "Copier",
     "Layer",
     "Policy",
     "PrivateUser",
     "SandboxError",
     "become_subreaper",
+    "children",
     "claim_user",
     "clean_environment",
     "default_read_paths",
     "descendants",
     "enter",
+    "halt",
+    "hand_over",
     "kill_tree",
     "oom_kills",
     "probe",
     "processes_of",
     "reap_orphans",
+    "remove",
+    "resume",
     "signal_name",
 ]

@@ -191,11 +191,19 @@ class Idea:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one proposer call cost. ``cost_usd`` is None where the price is unknown."""
+    """What one proposer call cost. ``cost_usd`` is None where the price is unknown.
+
+    Cached tokens (read from the provider's prompt cache, or written to it) are among the input tokens, reasoning
+    tokens among the output tokens. ``estimated``: the provider did not say, so they were counted here.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = 0.0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
 
 
 # --------------------------------------------------------------------------------------------- evaluation

@@ -66,6 +66,18 @@ Config = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE", help="Settings in TOML.  [default: kernelgrove.toml, where there is one]"),
 ]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="NAME=on|off",
+        help="A part of prompts: gpu, concepts, practices, example, profile, history; repeatable.",
+    ),
+]
+PromptTokens = Annotated[
+    int | None,
+    typer.Option("--prompt-tokens", help="Longest prompt; what is older or helps less is left out.  [default: 48000]"),
+]
 AllowUnsafe = Annotated[
     bool, typer.Option("--allow-unsafe", help="Run candidates though a required sandbox layer is missing.")
 ]

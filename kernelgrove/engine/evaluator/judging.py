@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Outcome, Provenance, Stage
+from kernelgrove.problems.parsing import parse
 
 from .laps import Laps
 from .lint import lint
@@ -186,7 +186,7 @@ def _syntax(code: str) -> str:
         size = len(code.encode())
         if size > _MOST_BYTES:
             return f"the file has {size:,} bytes; at most {_MOST_BYTES:,} are read"
-        ast.parse(code)
+        parse(code)
     except SyntaxError as error:
         line = (error.text or "").strip()
         return clean(f"SyntaxError: {error.msg} (line {error.lineno}{f': {line}' if line else ''})")

@@ -216,14 +216,12 @@ def test_answers_dribbled_out_through_messages_are_stale(pool: Pool, instance: I
 SKEWED = tuple([1e-4] * 60 + [50.0] * 40)
 
 
-@pytest.mark.xfail(reason="open: S17", strict=True)
 def test_skewed_claims_do_not_lower_a_sealed_figure() -> None:
     """Claims whose median is nothing and whose mean is huge, of calls that took 0.3 ms by the judge's clock."""
     chunks = [timing.Chunk(SKEWED, wall_ms=100 * 0.3 + 0.5, empty_ms=0.5) for _ in range(6)]
     assert timing.sealed(chunks).time_ms >= 0.9 * 0.3
 
 
-@pytest.mark.xfail(reason="open: S17", strict=True)
 def test_skewed_claims_do_not_lower_a_screened_figure() -> None:
     rounds = [timing.Round(SKEWED, wall_ms=100 * (0.3 + 0.1)) for _ in range(4)]
     assert timing.figure(rounds, around_ms=0.1).time_ms >= 0.9 * 0.3

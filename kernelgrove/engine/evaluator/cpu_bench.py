@@ -85,6 +85,9 @@ class CpuBench:
     def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
         """Nothing: the reference is projected at its first candidate's figure."""
 
+    def recover(self) -> None:
+        """Nothing is kept that could be given back."""
+
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
         return self.interpreting.fork("cpu", self.facts, precision, prepared)
 

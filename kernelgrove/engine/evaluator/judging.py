@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Outcome, Provenance, Stage
 from kernelgrove.problems.parsing import parse
 
+from .arena import CudaError
 from .laps import Laps
 from .lint import lint
 from .protocol import ProtocolBreak, clean
 from .references import JudgedReference
-from .sitting import Bench, Figures, Rejected, Sitting, Wrong
+from .sitting import Again, Bench, Figures, Rejected, Sitting, Wrong
 from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 
 #: A file that is longer is refused: parsing it would keep the judge busy for seconds.
 _MOST_BYTES = 1 << 18
+#: Parsing keeps the interpreter to itself. What takes longer than an instant waits while a candidate is timed: it would
+#: hold up the judge's clock.
+_SHORT_BYTES = 1 << 14
 #: All answers of a candidate together may take so many times what one may.
 _STAGES = 4
 _BELIEVED = {"compile_error", "runtime_error", "out_of_memory"}  # failures that a worker may report of itself
 
 
 def judge(bench: Bench, reference: Callable[[], JudgedReference], request: EvaluationRequest) -> EvaluationResult:
-    """Judge one candidate. A candidate's failure is a result; EvaluatorError and ProblemError are raised."""
+    """Judge one candidate. A candidate's failure is a result; EvaluatorError and ProblemError are raised.
+
+    Where the judge itself runs out of memory, or another process got in the way, the candidate is judged once more.
+    """
+    try:
+        return _judge(bench, reference, request)
+    except (Again, CudaError, torch.OutOfMemoryError):
+        reference().forget()
+        bench.recover()
+    try:
+        return _judge(bench, reference, request)
+    except (Again, CudaError, torch.OutOfMemoryError) as error:
+        raise EvaluatorError(f"the candidate could not be judged: {error}", "Is another process on the GPU?") from error
+
+
+def _judge(bench: Bench, reference: Callable[[], JudgedReference], request: EvaluationRequest) -> EvaluationResult:
     started = time.perf_counter()
     laps = Laps()
     detail: dict[str, Any] = {"seconds": laps.seconds}
@@ -46,9 +69,11 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         )
 
     advice: list[str] = []
-    if problem := _syntax(request.code):
-        return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
-    advice += lint(request.code)
+    short = len(request.code) <= _SHORT_BYTES
+    with laps.lap("waiting"), contextlib.nullcontext() if short else bench.turns.shared(), laps.lap("parsing"):
+        if problem := _syntax(request.code):
+            return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
+        advice += lint(request.code)
     judged = reference()
     if not judged.ready:
         with laps.lap("waiting"), bench.turns.shared(), laps.lap("references"):

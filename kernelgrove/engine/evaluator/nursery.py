@@ -8,6 +8,7 @@ that the nursery itself is killed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -55,6 +56,20 @@ def _import_ahead(mode: str) -> None:
     if mode != "interpret":
         import triton.backends.nvidia.compiler
         import triton.backends.nvidia.driver  # noqa: F401
+
+        _compute_ahead()
+
+
+def _compute_ahead() -> None:
+    """What Triton asks before its first compilation and remembers: a hash over all of itself, half a second, and the
+    version of ptxas. A worker that cannot have it from here asks again."""
+    from triton.backends.nvidia.compiler import get_ptxas_version
+    from triton.runtime.cache import triton_key
+
+    with contextlib.suppress(Exception):
+        triton_key()
+        for capability in (75, 80, 86, 89, 90, 100, 120):
+            get_ptxas_version(capability)
 
 
 #: While there are workers, their disk is looked at so often.

@@ -35,6 +35,10 @@ class Rejected(Exception):
     """The candidate broke a rule."""
 
 
+class Again(Exception):
+    """Something that is not the candidate's doing disturbed its evaluation: it is to be judged once more."""
+
+
 @dataclass(frozen=True)
 class Figures:
     """What a bench found about speed. Without ``time_ms``, ``note`` says why there is none."""
@@ -60,6 +64,9 @@ class Bench(Protocol):
 
     def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
         """Start in the background what the figures of *reference*'s candidates will need."""
+
+    def recover(self) -> None:
+        """Give memory back: the judge ran out of it."""
 
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker: ...
 

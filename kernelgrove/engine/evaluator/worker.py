@@ -250,10 +250,10 @@ class Worker:
             construct()
             works.clear()
             with AtenCounter(works.append, self.assignment.precision, "meta"):
-                for _, leaf in flatten(forward()):
-                    if isinstance(leaf, torch.Tensor) and type(leaf) not in (torch.Tensor, torch.nn.Parameter):
-                        # What is computed only when somebody looks is computed for this copy.
-                        torch.empty(leaf.shape, dtype=leaf.dtype, device=self.logical).copy_(leaf)
+                for leaf in [leaf for _, leaf in flatten(forward()) if isinstance(leaf, torch.Tensor)]:
+                    handed_over = leaf.detach()  # what is computed only when somebody looks is computed here
+                    if type(handed_over) is not torch.Tensor:
+                        torch.empty(leaf.shape, dtype=leaf.dtype, device=self.logical).copy_(handed_over)
         return {"works": fitting([work.to_json() for work in works]), "launches": len(works)}
 
     def compile(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:

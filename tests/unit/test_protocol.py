@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -53,7 +54,8 @@ def test_anything_else_breaks_the_protocol(data):
 def test_no_reply_can_be_sent_before_its_request_was_read():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        worker = Worker(None, ours, 0, "", None)  # type: ignore[arg-type]
+        owner = SimpleNamespace(slept_s=lambda pid: 0.0)
+        worker = Worker(owner, ours, 0, "", None)  # type: ignore[arg-type]
         asked = []
         for _ in range(4):
             worker.send("go", {})

@@ -347,3 +347,72 @@ def test_projecting_heeds_the_candidates_limit(run: Callable[..., EvaluationResu
         assert found.outcome is Outcome.OK and "counting at full size gave no answer within 5 s" in found.message
     else:
         assert found.outcome is Outcome.TIMEOUT and "within 5 s" in found.message
+
+
+LAZY = """
+class Lazy(torch.Tensor):
+    @staticmethod
+    def __new__(cls, x):
+        made = torch.Tensor._make_subclass(cls, x)
+        made.x = x
+        return made
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        done = [launch(arg.x) if isinstance(arg, Lazy) else arg for arg in args]
+        return function(*done, **(kwargs or {}))
+
+"""
+
+
+def test_a_figure_counts_what_is_computed_when_somebody_looks(run: Callable[..., EvaluationResult]):
+    honest = run(candidate("return launch(x)"), timing=True)
+    lazy = run(candidate("return Lazy(x)", LAZY), timing=True)
+    assert honest.time_ms is not None
+    assert lazy.outcome is Outcome.OK and lazy.time_ms is not None and lazy.time_ms >= honest.time_ms, lazy.message
+
+
+def test_a_figure_needs_the_kernels_that_were_checked(run: Callable[..., EvaluationResult]):
+    """One that only computes at the sizes that are checked."""
+    instance = replace(problem("return x * 2", "[torch.randn(60, 40)]"), check_source=DOUBLE.source, check_size="small")
+    found = run(candidate("return launch(x) if x.numel() == 240 else torch.empty_like(x)"), instance, timing=True)
+    assert found.outcome is Outcome.OK and found.time_ms is None
+    assert "launched no Triton kernel" in found.message
+
+
+def test_a_launch_in_the_constructor_is_no_part_of_the_figure(run: Callable[..., EvaluationResult]):
+    plain = run(candidate("return launch(x)"), timing=True)
+    init = "    def __init__(self):\n        super().__init__()\n        launch(torch.ones(6, 40, device='cuda'))\n\n"
+    warm = candidate("return launch(x)").replace("    def forward", f"{init}    def forward")
+    found = run(warm, timing=True)
+    assert plain.time_ms is not None and found.time_ms == plain.time_ms, (plain.message, found.message)
+    assert len(found.detail["compiled"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("forward", "outcome", "says"),
+    [
+        ("return launch(x).cpu()", Outcome.WRONG_RESULT, "output is on cpu, expected on cuda"),
+        ("torch.empty(1 << 40)\nreturn launch(x)", Outcome.OUT_OF_MEMORY, "allocate memory"),
+        ("y = launch(x)\ny.record_stream(torch.cuda.Stream())\nreturn y", Outcome.OK, ""),
+    ],
+)
+def test_what_a_gpu_would_say(run: Callable[..., EvaluationResult], forward: str, outcome: Outcome, says: str):
+    found = run(candidate(forward))
+    assert found.outcome is outcome and says in found.message, found.message
+
+
+def test_outputs_whose_shape_hangs_on_values(run: Callable[..., EvaluationResult]):
+    instance = problem("return x[x > 1]", "[torch.randn(6, 40)]")
+    found = run(candidate("return torch.masked_select(x, x.gt(1))"), instance, trials=5)
+    assert found.outcome is Outcome.OK, found.message
+
+
+def test_a_user_that_is_not_free_is_not_given_away(bench: CpuBench, monkeypatch: pytest.MonkeyPatch):
+    """Something of its last worker cannot be killed: the next must not be mistaken for it."""
+    worker = bench.fork("default")
+    if worker._user is None:
+        pytest.skip("private users need root")
+    monkeypatch.setattr(worker._owner, "is_clean", lambda pid: False)
+    worker.close()
+    assert worker._user._claim.fileno() != -1 and Path(worker.scratch).exists()

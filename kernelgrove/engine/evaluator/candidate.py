@@ -127,6 +127,8 @@ def set_precision(policy: str) -> None:
 
 # ------------------------------------------------------------------------------------------------ failures
 
+#: How torch says it where it raises a RuntimeError: on a GPU, on the CPU.
+_NO_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator: can't allocate memory")
 _COMPILER_ERRORS = frozenset(
     """CompilationError CompileTimeAssertionFailure UnsupportedLanguageConstruct OutOfResources PTXASError
     InlineAsmError""".split()
@@ -140,7 +142,7 @@ def explain(error: BaseException, stage: str, scratch: str) -> CandidateFailed:
         seen.add(id(cause))
         chain.append(cause)
     for link in chain:
-        if isinstance(link, MemoryError | torch.OutOfMemoryError) or "CUDA out of memory" in str(link):
+        if isinstance(link, MemoryError | torch.OutOfMemoryError) or any(words in str(link) for words in _NO_MEMORY):
             return CandidateFailed("out_of_memory", stage, _sentence(link, scratch))
     for link in chain:
         if type(link).__name__ in _COMPILER_ERRORS:

@@ -171,12 +171,12 @@ def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None
     return Verdict(error if math.isfinite(error) else None, message)
 
 
-def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expected]) -> str:
-    """What is wrong with the form of outputs: their number, then path, shape and dtype of the first that differs. Empty
-    where nothing is."""
+def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expected], device: str | None = None) -> str:
+    """What is wrong with the form of outputs: their number, then path, shape, dtype and device (where that matters) of
+    the first that differs. Empty where nothing is."""
     if count != len(expected):
         return f"forward returned {count} output{'s' if count != 1 else ''}, expected {len(expected)}"
-    for (path, shape, dtype, _value), want in zip(leaves, expected, strict=False):
+    for (path, shape, dtype, where), want in zip(leaves, expected, strict=False):
         name = f"output{want.path}"
         if path != label(want.path):
             return f"forward returned output{path} where {name} was expected"
@@ -192,6 +192,8 @@ def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expect
             return f"{name} has shape {tuple(shape)}, expected shape {want.spec.shape}"
         if dtype != want.spec.dtype:
             return f"{name} has dtype {dtype}, expected {want.spec.dtype}"
+        if device is not None and where is not None and where != device:
+            return f"{name} is on {where}, expected on {device}"
     return ""
 
 

@@ -13,7 +13,7 @@ import torch
 import triton
 
 from kernelgrove.errors import EnvironmentLacks
-from kernelgrove.model import Backend, Basis, EvaluationRequest, Instance
+from kernelgrove.model import Backend, Basis, EvaluationRequest, Instance, Provenance
 
 from . import sandbox
 from .arena import Arena, CpuArena
@@ -117,6 +117,9 @@ class CpuBench:
         baselines: dict[str, float | None] = {**dict.fromkeys(request.baselines), "eager": full.eager.time_ms}
         if isinstance(compiled, str) or isinstance(works, str):
             return Figures(None, baselines, note=compiled if isinstance(compiled, str) else str(works))
+        if sitting.provenance in (Provenance.CUSTOM, Provenance.MIXED) and all(work.kind != "triton" for work in works):
+            note = "no projection: at full size it launched no Triton kernel, as it does at the size that is checked"
+            return Figures(None, baselines, note=note)
         projection = project(works, compiled, self.facts, full.compulsory)
         detail: dict[str, Any] = {"compiled": [item.to_json() for item in compiled][:16]}
         detail["projection"] = projection.to_json()

@@ -16,11 +16,12 @@ Wanted = Sequence[Any]
 
 
 def describe(leaves: Leaves) -> list[list[Any]]:
-    """Path, shape, dtype (or kind) and value of the first leaves, as a reply carries them."""
+    """Path, shape, dtype and device of the first leaves, as a reply carries them; of one that is no tensor path, None,
+    kind and value."""
     found: list[list[Any]] = []
     for path, leaf in leaves[:DESCRIBED]:
         if isinstance(leaf, torch.Tensor):
-            found.append([label(path), list(leaf.shape), str(leaf.dtype).removeprefix("torch."), None])
+            found.append([label(path), list(leaf.shape), str(leaf.dtype).removeprefix("torch."), leaf.device.type])
         else:
             found.append([label(path), None, *described(leaf)])
     return found

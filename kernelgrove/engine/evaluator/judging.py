@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import threading
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 
 from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Outcome, Provenance, Stage
+from kernelgrove.problems.parsing import parse
 
 from .arena import CudaError
 from .laps import Laps
@@ -24,8 +24,9 @@ from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 
 #: A file that is longer is refused: parsing it would keep the judge busy for seconds.
 _MOST_BYTES = 1 << 18
-#: CPython 3.11 counts the depth of what it parses for all threads together, and trips over it (gh-106905).
-_PARSING = threading.Lock()
+#: Parsing keeps the interpreter to itself. What takes longer than an instant waits while a candidate is timed: it would
+#: hold up the judge's clock.
+_SHORT_BYTES = 1 << 14
 #: All answers of a candidate together may take so many times what one may.
 _STAGES = 4
 _BELIEVED = {"compile_error", "runtime_error", "out_of_memory"}  # failures that a worker may report of itself
@@ -68,7 +69,8 @@ def _judge(bench: Bench, reference: Callable[[], JudgedReference], request: Eval
         )
 
     advice: list[str] = []
-    with _PARSING:
+    short = len(request.code) <= _SHORT_BYTES
+    with laps.lap("waiting"), contextlib.nullcontext() if short else bench.turns.shared(), laps.lap("parsing"):
         if problem := _syntax(request.code):
             return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
         advice += lint(request.code)
@@ -211,7 +213,7 @@ def _syntax(code: str) -> str:
         size = len(code.encode())
         if size > _MOST_BYTES:
             return f"the file has {size:,} bytes; at most {_MOST_BYTES:,} are read"
-        ast.parse(code)
+        parse(code)
     except SyntaxError as error:
         line = (error.text or "").strip()
         return clean(f"SyntaxError: {error.msg} (line {error.lineno}{f': {line}' if line else ''})")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from kernelgrove.problems.parsing import parse
+
 #: Calls that a kernel rarely needs and exploits often use, by the end of their dotted name.
 _SUSPICIOUS = {
     "Event.elapsed_time": "replaces or reads a timing event: times are taken outside the candidate",
@@ -26,7 +28,7 @@ _PATCHED = ("torch.allclose", "torch.cuda.synchronize", "torch.cuda.Event", "tim
 def lint(code: str) -> list[str]:
     """Advice on *code*, a line each, in the order of its lines. Code that does not parse gets none."""
     try:
-        tree = ast.parse(code)
+        tree = parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     try:

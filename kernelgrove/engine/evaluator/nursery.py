@@ -116,12 +116,12 @@ class Nursery:
         elif message["op"] == "kill" and message["pid"] in self.workers:
             self._kill(message["pid"])
         elif message["op"] in ("freeze", "thaw"):
-            trees = {pid: self.workers[pid].uid for pid in message["pids"] if pid in self.workers}
+            roots = [pid for pid in message["pids"] if pid in self.workers]
             still = True
             if message["op"] == "freeze":
-                still = sandbox.halt(trees)
+                still = sandbox.halt(roots)
             else:
-                sandbox.resume(trees)
+                sandbox.resume(roots)
             send_with_fds(self.sock, {"event": "obeyed", "id": message["id"], "still": still})
 
     def _look_at_disk(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import secrets
 import threading
 from collections import OrderedDict
@@ -216,6 +217,11 @@ class JudgedReference:
     @property
     def key(self) -> str:
         return f"{self.instance.digest}:{self.instance.key}"
+
+    @property
+    def place(self) -> str | None:
+        """The device that a candidate's outputs have to be on; None where the reference itself may use the host."""
+        return None if re.search(r"cpu|numpy", self.instance.check_source) else "cuda"
 
     @property
     def random(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import Basis, EvaluationRequest, Stage
 
 from . import sandbox
@@ -211,6 +212,8 @@ class Sitting:
                 continue
             (slot,), free = lay_out([expected.spec], free)
             outputs.append(slot)
+        if free > self.arena.size:
+            raise EvaluatorError(f"outputs of {self.reference.instance.name} grow too large under other seeds.")
         for slot, master in zip(inputs, case.masters, strict=True):
             self.arena.view(slot).copy_(master)
         for poisoned in outputs:
@@ -232,7 +235,7 @@ class Sitting:
         leaves = reply["leaves"]
         if len(leaves) != min(reply["count"], DESCRIBED):
             raise ProtocolBreak("the worker does not say what forward returned")
-        problem = describe_mismatch(leaves, reply["count"], case.expected)
+        problem = describe_mismatch(leaves, reply["count"], case.expected, self.reference.place)
         if not reply["copied"]:
             problem = problem or "the output has another form than the reference's"
         if problem:
@@ -299,8 +302,10 @@ class Sitting:
     def _size(self, case: Case) -> int:
         specs = [Spec.of(master) for master in case.masters]
         specs += [expected.spec for expected in case.expected if expected.spec is not None]
-        # Other seeds may draw other shapes; those that do not fit are refused with a clear message by the view.
-        return lay_out(specs, self._weight_bytes(case))[1] + 512
+        size = lay_out(specs, self._weight_bytes(case))[1] + 512
+        if [e.spec for e in self.reference.case(1).expected] != [e.spec for e in case.expected]:
+            size += 2 * lay_out(specs)[1]  # shapes hang on values: others may be larger
+        return size
 
     def _synchronise(self) -> None:
         if self.bench.device.startswith("cuda"):

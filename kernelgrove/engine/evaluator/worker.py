@@ -245,29 +245,44 @@ class Worker:
         from .work import Work
 
         works: list[Work] = []
-        forward = self._meta_forward(request, fds)
-        with AtenCounter(works.append, self.assignment.precision, "meta"), counting(works.append):
-            forward()
+        construct, forward = self._dry(request, fds)
+        with counting(works.append):
+            construct()
+            works.clear()
+            with AtenCounter(works.append, self.assignment.precision, "meta"):
+                for leaf in [leaf for _, leaf in flatten(forward()) if isinstance(leaf, torch.Tensor)]:
+                    handed_over = leaf.detach()  # what is computed only when somebody looks is computed here
+                    if type(handed_over) is not torch.Tensor:
+                        torch.empty(leaf.shape, dtype=leaf.dtype, device=self.logical).copy_(handed_over)
         return {"works": fitting([work.to_json() for work in works]), "launches": len(works)}
 
     def compile(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """Compile for the target what one forward at full size would launch."""
         from .projection.compiling import CompileFailed, compile_launches
 
-        forward = self._meta_forward(request, fds)
+        construct, forward = self._dry(request, fds)
         started = time.perf_counter()
         try:
-            compiled = compile_launches(forward, self.assignment.facts, request.get("launchers", False))
+            compiled = compile_launches(forward, self.assignment.facts, request.get("launchers", False), construct)
         except CompileFailed as failed:
             raise candidate.CandidateFailed("compile_error", "compile", shorten(str(failed))) from failed
         return {"compiled": fitting([made.to_json() for made in compiled]), "seconds": time.perf_counter() - started}
 
-    def _meta_forward(self, request: Mapping[str, Any], fds: Sequence[int]) -> Callable[[], Any]:
-        program = candidate.Candidate.from_text(_read(fds[0]).decode(), self.scratch)
-        init = unpack(_read(fds[1]), [self._adopt(_meta(spec)) for spec in request["init"]])
-        program.construct(init, request["seed"], self.logical, [], request["mode"])
-        inputs = unpack(_read(fds[2]), [self._adopt(_meta(spec)) for spec in request["inputs"]])
-        return lambda: program.forward(inputs, 0)
+    def _dry(self, request: Mapping[str, Any], fds: Sequence[int]) -> tuple[Callable[[], None], Callable[[], Any]]:
+        """Two calls on meta tensors: load the file and construct ModelNew; one forward of it."""
+        code, init_packed, inputs_packed = map(_read, fds)
+
+        def construct() -> None:
+            self.program = candidate.Candidate.from_text(code.decode(), self.scratch)
+            init = unpack(init_packed, [self._adopt(_meta(spec)) for spec in request["init"]])
+            self.program.construct(init, request["seed"], self.logical, [], request["mode"])
+
+        def forward() -> Any:
+            assert self.program is not None
+            inputs = unpack(inputs_packed, [self._adopt(_meta(spec)) for spec in request["inputs"]])
+            return self.program.forward(inputs, 0)
+
+        return construct, forward
 
     # --------------------------------------------------------------------------------------------- small
 

@@ -88,6 +88,7 @@ class Nursery:
         self._frozen: dict[int, float] = {}  # since when, by the monotonic clock
         self._slept: dict[int, float] = {}  # how long in all, seconds
         self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
+        self._haunted: list[sandbox.PrivateUser] = []
         self._seed: Path | None = None  # what every worker's Triton cache starts with
         self._users: dict[int, sandbox.PrivateUser | None] = {}  # of workers that were not closed, by pid
         self._ready = self._closed = False
@@ -287,8 +288,11 @@ class Nursery:
             return self._settled.wait(_KILL_LIMIT_S) and self._clean
         return known is not None and known[1]
 
-    def forget(self, pid: int) -> None:
+    def forget(self, pid: int, haunted: sandbox.PrivateUser | None = None) -> None:
+        """Drop what is known of worker *pid*. No other worker gets the user *haunted* while this object lives."""
         with self._changed:
+            if haunted is not None:
+                self._haunted.append(haunted)
             self._exited.pop(pid, None)
             self._users.pop(pid, None)
             self._hostile.discard(pid)
@@ -461,13 +465,16 @@ class Worker:
         return self._owner.is_clean(self.pid)
 
     def close(self) -> None:
-        """Kill whatever is left of it and remove its scratch folder."""
+        """Kill whatever is left of it, remove its scratch folder and give its user back. Where something of it cannot
+        be killed, folder and user stay its own as long as its nursery is there."""
+        clean = False
         try:
-            self.stop()
-            self._owner.forget(self.pid)
-            sandbox.remove(self.scratch)
+            clean = self.stop()
+            if clean:
+                sandbox.remove(self.scratch)
         finally:
-            if self._user is not None:
+            self._owner.forget(self.pid, None if clean else self._user)
+            if clean and self._user is not None:
                 self._user.release()
 
 

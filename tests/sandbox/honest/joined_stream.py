@@ -4,7 +4,6 @@
 # accept: ok
 # provenance: custom
 # timed: yes
-# open: F20
 
 import torch
 import triton

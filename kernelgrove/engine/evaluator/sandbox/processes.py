@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from . import syscalls
@@ -145,18 +145,18 @@ def kill_tree(pid: int, uid: int | None = None, timeout_s: float = 10.0) -> bool
     return _kill({pid}, uid, time.monotonic() + timeout_s)
 
 
-def halt(trees: Mapping[int, int | None], timeout_s: float = _STOP_S) -> bool:
-    """SIGSTOP whole trees: each process named, all below it, and all of the user beside it (None: of no user).
+def halt(roots: Collection[int], timeout_s: float = _STOP_S) -> bool:
+    """SIGSTOP whole trees: each process named and all below it. Each must be a subreaper, so that all that it started
+    is below it: to look for what belongs to its user takes as many reads as there are processes.
 
-    Returns True when all of it has halted, False when something still runs after *timeout_s* seconds. ``resume`` lets
-    them go on. Processes are named as for ``kill_tree``.
+    Returns True when all of it has halted, to the last thread, False when something still runs after *timeout_s*
+    seconds. ``resume`` lets them go on. Processes are named as for ``kill_tree``.
     """
-    known = {root: stat.start for root in trees if (stat := _stat(root))}
+    known = {root: stat.start for root in roots if (stat := _stat(root))}
     deadline = time.monotonic() + timeout_s
     while True:
         before = len(known)
-        for uid in set(trees.values()):
-            _find(known, uid)
+        _find(known, None)
         awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED)]
         for pid in awake:
             _send(pid, signal.SIGSTOP)
@@ -167,11 +167,10 @@ def halt(trees: Mapping[int, int | None], timeout_s: float = _STOP_S) -> bool:
         time.sleep(_PAUSE_S)
 
 
-def resume(trees: Mapping[int, int | None]) -> None:
+def resume(roots: Collection[int]) -> None:
     """SIGCONT what ``halt`` stopped."""
-    known = {root: stat.start for root in trees if (stat := _stat(root))}
-    for uid in set(trees.values()):
-        _find(known, uid)
+    known = {root: stat.start for root in roots if (stat := _stat(root))}
+    _find(known, None)
     for pid in known:
         _send(pid, signal.SIGCONT)
 

@@ -199,7 +199,7 @@ def reading_engine(location: Location) -> Engine:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    _driver(connection).execute("BEGIN")
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -225,20 +225,19 @@ def writing_engine(location: Location, *, create: bool) -> Engine:
     return engine
 
 
-def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    _use_write_ahead_log(connection)
+def _prepare(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+    entry.info["log"] = _use_write_ahead_log(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+def _use_write_ahead_log(connection: sqlite3.Connection) -> bool:
     """Changing the mode needs the file to itself for an instant, and SQLite does not wait for that by itself. File
-    systems that cannot do WAL (some network ones) keep their rollback journal, which is as safe and slower."""
+    systems that cannot do WAL (some network ones) keep their rollback journal, which is as safe and slower: False."""
     deadline = time.monotonic() + BUSY_S
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            return
+            return bool(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal")
         except sqlite3.OperationalError as error:
             if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
@@ -246,4 +245,18 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _driver(connection).execute("BEGIN IMMEDIATE")
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
+
+
+def set_durable(connection: Connection, durable: bool) -> None:
+    """Whether the next transaction is flushed to the disk before its commit returns. One that is not is in the
+    write-ahead log all the same, in order: the next one that is flushes it too. Between transactions only; without
+    such a log every transaction is flushed."""
+    durable = durable or not connection.info["log"]
+    _driver(connection).execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")

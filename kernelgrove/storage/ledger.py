@@ -11,15 +11,22 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, not_, or_, select, update
 
 from ..errors import Conflict, NotFound
 from ..model import CompletionState, JobState
 from ..ports import Job, Proposal, ProposalRequest
+from .statements import Statement, adding
 from .tables import COMPLETION, JOB
 
 PLANNED, SENT = str(CompletionState.PLANNED), str(CompletionState.SENT)
 OPEN = (PLANNED, SENT)
+
+
+_PLAN = adding(COMPLETION)
+_NOTHING: dict[str, Any] = dict.fromkeys(
+    "input_tokens output_tokens tokens cost_usd request response proposal error sent_at settled_at".split()
+)
 
 
 def plan(
@@ -31,7 +38,9 @@ def plan(
     reserve_tokens: int,
     now: float,
 ) -> int:
-    statement = insert(COMPLETION).values(
+    made: int = _PLAN.value(
+        connection,
+        **_NOTHING,
         search_id=job.search,
         job_id=job.id,
         owner=job.owner,
@@ -45,11 +54,16 @@ def plan(
         reserve_tokens=reserve_tokens,
         created_at=now,
     )
-    return int(connection.execute(statement.returning(COMPLETION.c.id)).scalar_one())
+    return made
+
+
+_ROW = COMPLETION.c.id == bindparam("completion")
+_STATE = Statement(select(COMPLETION.c.state).where(_ROW))
+_SENT = Statement(update(COMPLETION).where(_ROW).values(state=SENT, sent_at=bindparam("now")))
 
 
 def _state(connection: Connection, completion: int) -> str:
-    state = connection.execute(select(COMPLETION.c.state).where(COMPLETION.c.id == completion)).scalar()
+    state = _STATE.value(connection, completion=completion)
     if state is None:
         raise NotFound(f"There is no completion {completion} in this database.")
     return str(state)
@@ -60,7 +74,15 @@ def mark_sent(connection: Connection, completion: int, now: float) -> None:
     state = _state(connection, completion)
     if state not in OPEN:
         raise Conflict(f"Completion {completion} is {state} already: its job was taken back.", "Do not send it.")
-    connection.execute(update(COMPLETION).where(COMPLETION.c.id == completion).values(state=SENT, sent_at=now))
+    _SENT.change(connection, completion=completion, now=now)
+
+
+_SETTLED = "state error settled_at input_tokens output_tokens tokens cost_usd request response proposal".split()
+_SETTLE = Statement(
+    update(COMPLETION)
+    .where(_ROW)
+    .values({name: bindparam(f"new_{name}", type_=COMPLETION.c[name].type) for name in _SETTLED})
+)
 
 
 def settle(
@@ -77,6 +99,9 @@ def settle(
         "output_tokens": 0,
         "tokens": 0,
         "cost_usd": 0.0,
+        "request": None,
+        "response": None,
+        "proposal": None,
     }
     if proposal is not None:
         usage = proposal.usage
@@ -89,7 +114,7 @@ def settle(
             "response": proposal.response_text,
             "proposal": _parsed(proposal),
         }
-    connection.execute(update(COMPLETION).where(COMPLETION.c.id == completion).values(values))
+    _SETTLE.change(connection, completion=completion, **{f"new_{name}": value for name, value in values.items()})
 
 
 def _parsed(proposal: Proposal) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..errors import EmptyGrove, NotFound, StoreError
 from ..model import Action, Device, EvaluationRequest, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
 from ..ports import EvaluatedResult, Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
 from . import migrate, queries, snapshot
-from .connect import Found, Location, locate, look, reading_engine, translated, writing_engine
+from .connect import Found, Location, locate, look, reading_engine, set_durable, translated, writing_engine
 from .later import Later
 from .queries import Spent
 
@@ -71,6 +71,7 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._reader: Engine | None = None
         self._writer: Engine | None = None
+        self._writing: Connection | None = None
         self._identity: tuple[int, int] | None = None
 
     # transactions
@@ -86,14 +87,20 @@ class SqliteStore:
                 yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A write transaction, on the disk when the block has ended; nothing of it stays if the block raises."""
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A write transaction; nothing of it stays if the block raises.
+
+        It is on the disk when the block has ended. One that is not *durable* is seen by every process then and outlives
+        any of them; a power cut may take it back, but only together with all that came after it.
+        """
         with self._lock, translated(self.location.shown):
-            if self._writer is None:
+            if self._writing is None:
                 self._writer = self._open_writer()
-            with self._writer.begin() as connection:
+                self._writing = self._writer.connect()
+            set_durable(self._writing, durable)
+            with self._writing.begin():
                 self._check_in_place()
-                yield connection
+                yield self._writing
 
     def _open_writer(self) -> Engine:
         path, shown = self.location.path, self.location.shown
@@ -134,10 +141,12 @@ class SqliteStore:
 
     def close(self) -> None:
         with self._lock:
+            if self._writing is not None:
+                self._writing.close()
             for engine in (self._reader, self._writer):
                 if engine is not None:
                     engine.dispose()
-            self._reader = self._writer = None
+            self._reader = self._writer = self._writing = None
 
     def __enter__(self) -> SqliteStore:
         return self
@@ -204,14 +213,14 @@ class SqliteStore:
         wanted = tuple(str(kind) for kind in kinds)
         now = time.time()
         with self.read() as connection:  # polling takes no write lock
-            if not machine.anything_to_claim(connection, search, wanted, now):
+            if not machine.anything_to_claim(connection, search, owner, wanted, now):
                 return None
-        with self.write() as connection:
+        with self.write(durable=False) as connection:  # a lease that a power cut takes back is a job still queued
             now = time.time()
             return machine.claim(connection, search, owner, wanted, now, now + lease_s)
 
     def renew(self, job: Job, lease_s: float) -> bool:
-        with self.write() as connection:
+        with self.write(durable=False) as connection:
             return machine.renew(connection, job, time.time() + lease_s)
 
     def finish(self, job: Job, result: JobResult) -> bool:

@@ -21,7 +21,7 @@ Schema changes need a new migration; a test compares this module with what the m
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, Integer, MetaData, UniqueConstraint
+from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, Integer, MetaData, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from ..model import (
@@ -53,6 +53,15 @@ def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
     """NULL passes, as SQL's CHECK has it; columns that must have a value are NOT NULL."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _only(name: str, *columns: str, where: str) -> Index:
+    """An index over some rows."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+#: Columns of an evaluation that a snapshot shows, less the message.
+LIGHT = "outcome stage basis time_ms time_low_ms time_high_ms timing baselines speedup".split()
 
 
 def _text(**options: Any) -> Any:
@@ -140,6 +149,7 @@ class Node(Table, table=True):
     __table_args__ = (
         UniqueConstraint("search_id", "address"),
         _one_of("state", NodeState),
+        Index(None, "search_id"),
         Index(None, "parent_id"),
     )
     id: int | None = Field(default=None, primary_key=True)
@@ -171,15 +181,24 @@ class Program(Table, table=True):
 
 
 class Implementation(Table, table=True):
-    """``evaluation_id`` is the search's own (first) evaluation of the program; replays never change it."""
+    """``evaluation_id`` is the last evaluation of the program by a job of the search, or the one of an earlier search
+    that it reused; replays never change it. ``outcome``, ``basis`` and ``time_ms`` repeat it,
+    for the index of the best."""
 
     __tablename__ = "implementation"
     __table_args__ = (
         UniqueConstraint("search_id", "address"),
+        _one_of("outcome", Outcome),
+        _one_of("basis", Basis),
+        Index(None, "search_id"),
         Index(None, "search_id", "program"),
         Index(None, "program"),
         Index(None, "node_id"),
         Index(None, "evaluation_id"),
+        _only("ix_implementation_repair_of", "repair_of", where="repair_of IS NOT NULL"),
+        _only(
+            "ix_implementation_best", "search_id", "outcome", "basis", "time_ms", where="duplicate_of IS NULL"
+        ),
     )
     id: int | None = Field(default=None, primary_key=True)
     search_id: int = _ref("search.id")
@@ -189,6 +208,9 @@ class Implementation(Table, table=True):
     duplicate_of: int | None = _ref("implementation.id", nullable=True)
     program: str = Field(sa_type=CleanText, sa_column_args=[ForeignKey("program.hash")])
     evaluation_id: int | None = _ref("evaluation.id", nullable=True, use_alter=True)
+    outcome: str | None = _text(default=None)
+    basis: str | None = _text(default=None)
+    time_ms: float | None = _figure()
     model: str = _text(default="")
     note: str = _text(default="")
     job_id: int | None = _ref("job.id", nullable=True, use_alter=True)
@@ -205,11 +227,14 @@ class Evaluation(Table, table=True):
         _one_of("stage", Stage),
         _one_of("basis", Basis),
         CheckConstraint("time_ms IS NULL OR outcome = 'ok'", name="time"),
+        _one_of("timing", ("screened", "sealed")),
         Index(
             "ix_evaluation_known",
             *("program", "problem_digest", "size_key", "device_key", "target", "precision", "tolerance", "protocol"),
         ),
-        Index(None, "search_id"),
+        # All that a snapshot needs of an evaluation: the rows, with their JSON, fill a page each.
+        Index("ix_evaluation_light", "search_id", *LIGHT),
+        _only("ix_evaluation_message", "search_id", where="message <> ''"),
     )
     id: int | None = Field(default=None, primary_key=True)
     search_id: int | None = _ref("search.id", nullable=True)
@@ -232,6 +257,9 @@ class Evaluation(Table, table=True):
     max_error: float | None = _figure()
     basis: str = _text()
     time_ms: float | None = _figure()
+    time_low_ms: float | None = _figure()
+    time_high_ms: float | None = _figure()
+    timing: str | None = _text(default=None)
     eager_ms: float | None = _figure()
     compile_ms: float | None = _figure()
     speedup_eager: float | None = _figure()
@@ -254,6 +282,7 @@ class Job(Table, table=True):
         _one_of("kind", JobKind),
         _one_of("state", JobState),
         CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", name="lease"),
+        Index(None, "search_id"),
         Index(None, "state", "kind", "search_id"),
         Index(None, "search_id", "kind", "node_id"),
         Index(None, "implementation_id", "kind"),

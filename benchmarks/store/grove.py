@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 import sqlite3
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from sqlalchemy import event
+from unittest import mock
 
 from kernelgrove.model import (
     Basis,
@@ -79,6 +79,7 @@ class Grove:
     root: int
     step: int
     number: int
+    next_node: int  # ids are given in order, and nothing else writes to the file
 
     def prepare(self) -> tuple[Idea, str, EvaluationResult]:
         """A node's content, made outside of what is timed."""
@@ -93,8 +94,7 @@ class Grove:
         store.record(search, self.step, [], [PlannedJob(JobKind.IDEATE, f"ideate:{self.number}", payload)])
         job = store.claim(search, "bench", [JobKind.IDEATE], 60.0)
         assert job is not None and store.finish(job, IdeasResult((text,), "rules"))
-        with store.read() as connection:
-            node = connection.exec_driver_sql("SELECT max(id) FROM node").scalar_one()
+        node = self.next_node
         wanted = PlannedJob(JobKind.IMPLEMENT, f"implement:{self.number}", {"node": node, "variant": 0}, node=node)
         store.record(search, self.step + 1, [], [wanted])
         job = store.claim(search, "bench", [JobKind.IMPLEMENT], 60.0)
@@ -102,12 +102,13 @@ class Grove:
         job = store.claim(search, "bench", [JobKind.EVALUATE], 60.0)
         assert job is not None and store.finish(job, EvaluatedResult(judged, DEVICE))
         self.step += 2
+        self.next_node += 1
 
 
 def new(path: Path) -> Grove:
     store = open_store(path, create=True)
     search = store.create_search(SPEC, Idea("the reference", "", "reference"))
-    grove = Grove(store, search, store.tree(search).root, 0, 0)
+    grove = Grove(store, search, store.tree(search).root, 0, 0, 2)
     for _ in range(2):
         grove.record(grove.prepare())
     return grove
@@ -116,30 +117,49 @@ def new(path: Path) -> Grove:
 def opened(path: Path) -> Grove:
     store = open_store(path)
     with store.read() as connection:
-        (nodes,) = connection.exec_driver_sql("SELECT count(*) FROM node").one()
+        nodes, last = connection.exec_driver_sql("SELECT count(*), max(id) FROM node").one()
         (step,) = connection.exec_driver_sql("SELECT count(*) FROM decision").one()
-    return Grove(store, 1, 1, step, nodes)
+    return Grove(store, 1, 1, step, nodes, last + 1)
+
+
+class _Connection(sqlite3.Connection):
+    """Keeps what is run, as (SQL, values), to be run again by plain sqlite3."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.taken: list[tuple[str, Any]] = []
+
+    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+        self.taken.append((sql, values))
+        return super().execute(sql, values)
+
+    def cursor(self, factory: Any = None) -> sqlite3.Cursor:
+        return super().cursor(_Cursor)
+
+    def commit(self) -> None:
+        self.taken.append(("COMMIT", ()))
+        super().commit()
+
+
+class _Cursor(sqlite3.Cursor):
+    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+        self.connection.taken.append((sql, values))
+        return super().execute(sql, values)
 
 
 class Statements:
-    """The write statements of a store, as (SQL, values), transactions included, to be run again by plain sqlite3."""
+    """The statements of a store's writer, transactions included."""
 
     def __init__(self, store: SqliteStore) -> None:
-        self.taken: list[tuple[str, Any]] = []
-        with store.write():
-            pass  # opens the writer
-        engine = store._writer
-        assert engine is not None
-        event.listen(engine, "begin", lambda connection: self.taken.append(("BEGIN IMMEDIATE", ())))
-        event.listen(engine, "commit", lambda connection: self.taken.append(("COMMIT", ())))
-        event.listen(engine, "before_cursor_execute", self._statement)
-
-    def _statement(self, connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
-        if not sql.startswith(("BEGIN", "PRAGMA")):
-            self.taken.append((sql, [list(v) for v in values] if many else values))
+        with (
+            mock.patch("kernelgrove.storage.connect.sqlite3.connect", partial(sqlite3.connect, factory=_Connection)),
+            store.write() as connection,  # opens the writer
+        ):
+            self._connection = connection.connection.driver_connection
+        assert isinstance(self._connection, _Connection)
 
     def clear(self) -> list[tuple[str, Any]]:
-        taken, self.taken = self.taken, []
+        taken, self._connection.taken = self._connection.taken, []
         return taken
 
 
@@ -182,7 +202,7 @@ def _copy(file: sqlite3.Connection, last: dict[str, Any], top: dict[str, int], k
         "node": [{"id": node, "parent_id": parent, "address": address, "idea": idea(k), "job_id": job + 1}],
         "implementation": [
             {"id": implementation, "node_id": node, "address": f"{address}/0", "program": hash_}
-            | {"evaluation_id": evaluation, "job_id": job + 2}
+            | {"evaluation_id": evaluation, "time_ms": made.time_ms, "job_id": job + 2}
         ],
         "evaluation": [
             {"id": evaluation, "implementation_id": implementation, "program": hash_, "job_id": job + 3}

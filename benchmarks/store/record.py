@@ -76,10 +76,7 @@ def measure(path: Path, folder: Path, samples: int) -> Cost:
         for batch in batches:
             started = time.perf_counter()
             for sql, values in batch:
-                if values and isinstance(values[0], list):
-                    same.executemany(sql, values)
-                else:
-                    same.execute(sql, values).fetchall()
+                same.execute(sql, values).fetchall()
             times["same"].append(time.perf_counter() - started)
             commits = sum(sql == "COMMIT" for sql, _ in batch)
         rows = _four(same, four, 10)

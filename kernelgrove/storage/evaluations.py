@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, or_, select
+from sqlalchemy import Connection, and_, bindparam, or_, select, text
 
-from ..model import DETERMINISTIC, EvaluationView, Outcome
+from ..model import DETERMINISTIC, Basis, EvaluationView, Outcome, Stage, speaking
 from ..ports import EvaluatedResult
 from .queries import must_exist
 from .searches import device_id
@@ -41,11 +41,55 @@ def verdict_columns(found: Known | None) -> dict[str, Any]:
 _JUDGED = [EVALUATION.c[name] for name in ("id", "outcome", "basis", "time_ms")]
 VERDICT = Statement(select(*_JUDGED).where(EVALUATION.c.id == bindparam("evaluation")))
 
+_FIRST = Statement(select(EVALUATION.c.remeasures).where(EVALUATION.c.id == bindparam("evaluation")))
+_MEASURED = Statement(
+    select(*_JUDGED, EVALUATION.c.timing)
+    .where(
+        or_(
+            EVALUATION.c.id == bindparam("first"),
+            and_(EVALUATION.c.search_id == bindparam("search"), EVALUATION.c.remeasures == bindparam("first")),
+        )
+    )
+    .order_by(EVALUATION.c.id)
+)
+
+
+def first_of(connection: Connection, evaluation: int) -> int:
+    """The first of the measurements of a program by one search that *evaluation* is one of."""
+    first: int | None = _FIRST.value(connection, evaluation=evaluation)
+    return evaluation if first is None else first
+
+
+def speaks_for(connection: Connection, search: int, first: int) -> Known:
+    """Which of the measurements of a program by *search*, the first of which is *first*, speaks for it."""
+    rows = {row[0]: row for row in _MEASURED.rows(connection, search=search, first=first)}
+    views = [
+        EvaluationView(id_, Outcome(outcome), Stage.TIME, "", Basis(basis), time_ms, {}, {}, None, timing)
+        for id_, outcome, basis, time_ms, timing in rows.values()
+    ]
+    return Known(*rows[speaking(views).id][:-1])
+
+
+_REPEAT = Statement(
+    text(
+        "UPDATE implementation SET (outcome, basis, time_ms) ="
+        " (SELECT e.outcome, e.basis, e.time_ms FROM evaluation e WHERE e.id = implementation.evaluation_id)"
+        " WHERE id >= :first AND evaluation_id IS NOT NULL"
+    )
+)
+
+
+def repeat_verdicts(connection: Connection, first: int) -> None:
+    """Fill in what implementations from id *first* on repeat of their evaluations: rows that came from a file."""
+    _REPEAT.change(connection, first=first)
+
 
 _ADD_EVALUATION = adding(EVALUATION)
 
 
-def insert_evaluation(connection: Connection, ended: EvaluatedResult, now: float, **of: Any) -> Known:
+def insert_evaluation(
+    connection: Connection, ended: EvaluatedResult, now: float, *, remeasures: int | None = None, **of: Any
+) -> Known:
     """A row for *ended*; *of* are the columns that say what was evaluated and by which rules."""
     result, device = ended.result, ended.device
     ok = result.outcome is Outcome.OK
@@ -55,6 +99,7 @@ def insert_evaluation(connection: Connection, ended: EvaluatedResult, now: float
     id_ = _ADD_EVALUATION.value(
         connection,
         **of,
+        remeasures=remeasures,
         device_id=device_id(connection, device),
         device_key=device.key,
         target=device.gpu,

@@ -156,11 +156,6 @@ class _Claiming:
             # "+ 0" keeps the planner on the index by state: by search it would walk every job that is done.
             wanted = and_(wanted, JOB.c.search_id + 0 == bindparam("search"))
         self.any = Statement(select(JOB.c.id).where(wanted).limit(1))
-        self.give_up = Statement(
-            update(JOB)
-            .where(wanted, JOB.c.state == LEASED, JOB.c.attempt >= JOB.c.max_attempts)
-            .values(_dead("its lease ran out"))
-        )
         oldest = select(JOB.c.id).where(wanted).order_by(JOB.c.id).limit(1).correlate(None).scalar_subquery()
         taken_over = JOB.c.state == LEASED  # an assignment sees the row as it was
         ran_out = "the lease of attempt " + JOB.c.attempt.cast(Text) + " ran out"
@@ -179,7 +174,7 @@ class _Claiming:
         )
 
 
-_JOB = "id search_id kind key payload node_id implementation_id owner attempt"
+_JOB = "id search_id kind key payload node_id implementation_id owner attempt max_attempts"
 
 
 @cache
@@ -203,13 +198,13 @@ def claim(
     connection: Connection, search: int | None, owner: str, kinds: tuple[str, ...], now: float, until: float
 ) -> Job | None:
     """The oldest job of these kinds that is queued or whose lease is over, leased to *owner* until *until*."""
-    statements = _claiming(kinds, search is None)
-    statements.give_up.change(connection, now=now, by=owner, **_of(search))
-    row = statements.take.first(connection, now=now, by=owner, until=until, **_of(search))
-    if row is None:
-        return None
-    id_, of, kind, key, payload, node, implementation, holder, attempt = row
-    return Job(id_, of, JobKind(kind), key, payload, node, implementation, holder, attempt)
+    take = _claiming(kinds, search is None).take
+    while (row := take.first(connection, now=now, by=owner, until=until, **_of(search))) is not None:
+        id_, of, kind, key, payload, node, implementation, holder, attempt, most = row
+        if attempt <= most:
+            return Job(id_, of, JobKind(kind), key, payload, node, implementation, holder, attempt)
+        _OVER.change(connection, job=id_, now=now)  # the attempt that it had no more
+    return None
 
 
 #: The fence: a job is still leased to who claimed it, in the attempt it was claimed for. Values: ``fence``.
@@ -235,9 +230,16 @@ def renew(connection: Connection, job: Job, until: float) -> bool:
 # ---------------------------------------------------------------------------------------------- giving up
 
 
-def _dead(why: str | ColumnElement[str]) -> dict[str, Any]:
-    reason = "given up after " + JOB.c.attempt.cast(Text) + " attempts: " + why
+def _dead(why: str | ColumnElement[str], attempts: ColumnElement[int] = JOB.c.attempt) -> dict[str, Any]:
+    reason = "given up after " + attempts.cast(Text) + " attempts: " + why
     return {"state": DEAD, "reason": reason, "owner": null(), "lease_until": null(), "finished_at": _NOW}
+
+
+_OVER = Statement(
+    update(JOB)
+    .where(JOB.c.id == bindparam("job"))
+    .values({**_dead("its lease ran out", JOB.c.max_attempts), "attempt": JOB.c.max_attempts})
+)
 
 
 def _requeued(reason: Any) -> dict[str, Any]:
@@ -251,9 +253,7 @@ def _requeued(reason: Any) -> dict[str, Any]:
 
 
 _REASON = bindparam("why", type_=JOB.c.reason.type)
-_FAIL = Statement(
-    update(JOB).where(HELD).values(state=FAILED, reason=_REASON, lease_until=null(), finished_at=_NOW)
-)
+_FAIL = Statement(update(JOB).where(HELD).values(state=FAILED, reason=_REASON, lease_until=null(), finished_at=_NOW))
 _FAIL_LAST = Statement(update(JOB).where(HELD, JOB.c.attempt >= JOB.c.max_attempts).values(_dead(_REASON)))
 _FAIL_AGAIN = Statement(update(JOB).where(HELD).values(_requeued(_REASON)))
 
@@ -275,9 +275,9 @@ def release(connection: Connection, owner: str) -> int:
 def owners(connection: Connection, search: int) -> tuple[str, ...]:
     """Who holds jobs of *search*, or has calls that are not settled. Only reads. Raises NotFound."""
     must_exist(connection, search)
-    holding = connection.execute(
-        select(JOB.c.owner).where(JOB.c.search_id == search, JOB.c.state == LEASED).distinct()
-    ).scalars()
+    # "+ 0" as above: what is leased is little, what is done is much.
+    leased = select(JOB.c.owner).where(JOB.c.search_id + 0 == search, JOB.c.state == LEASED).distinct()
+    holding = connection.execute(leased).scalars()
     return tuple(sorted({*holding, *unsettled_owners(connection, search)}))
 
 
@@ -285,7 +285,7 @@ def recover(connection: Connection, search: int, gone: Iterable[str], now: float
     """Queue again what owners that are *gone* held, and what ran past its lease; past the last attempt it is dead.
     Returns how many were queued."""
     lost = and_(
-        JOB.c.search_id == search,
+        JOB.c.search_id + 0 == search,
         JOB.c.state == LEASED,
         or_(JOB.c.lease_until <= now, JOB.c.owner.in_(tuple(gone))),
     )

@@ -237,7 +237,7 @@ def tree_document(store: SqliteStore, search: int) -> dict[str, Any]:
     """What ``tree`` prints: nodes and implementations by id, so parents come first. Raises NotFound."""
     with store.read() as connection:
         row = search_row(connection, search)
-        view = snapshot.tree(connection, search)
+        view = snapshot.take(connection, search).view
     made: dict[int, list[dict[str, Any]]] = {}
     for i in view.implementations.values():
         e = i.evaluation

@@ -24,7 +24,7 @@ LONGEST_READ = 500_000
 # A string (raw ones end at the same quote as others), or a comment with the blanks before it.
 _QUOTED = re.compile(
     r'''(?s)"""(?:[^"\\]++|\\.|"(?!""))*+"""|\'\'\'(?:[^'\\]++|\\.|'(?!''))*+\'\'\''''
-    r'''|"(?:[^"\\\n]++|\\.)*+"|'(?:[^'\\\n]++|\\.)*+'|\#[^\n]*+'''
+    r"""|"(?:[^"\\\n]++|\\.)*+"|'(?:[^'\\\n]++|\\.)*+'|\#[^\n]*+"""
 )
 _FORMATTED = re.compile(r"(?i)\b[rb]?[ft][rb]?$")
 _STRING = "\x00"  # stands for a string: ``clean`` leaves no NUL in a text

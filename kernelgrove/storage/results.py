@@ -14,7 +14,7 @@ from ..errors import NotFound, StoreError
 from ..model import JobKind, JobState, NodeState
 from ..ports import CodeResult, EvaluatedResult, IdeasResult, Job, JobResult, PlannedJob, RatedResult
 from .columns import CleanText
-from .evaluations import VERDICT, Known, insert_evaluation, known, verdict_columns
+from .evaluations import VERDICT, Known, first_of, insert_evaluation, known, speaks_for, verdict_columns
 from .jobs import HELD, LEASED, QUEUED, fence, queue
 from .programs import program_hash
 from .statements import Statement, adding, one_of
@@ -106,9 +106,7 @@ def finish(connection: Connection, job: Job, prepared: Prepared, now: float) -> 
 # --------------------------------------------------------------------------------------------------- ideas
 
 _PLACE = Statement(
-    select(NODE.c.address, NODE.c.round).where(
-        NODE.c.id == bindparam("node"), NODE.c.search_id == bindparam("search")
-    )
+    select(NODE.c.address, NODE.c.round).where(NODE.c.id == bindparam("node"), NODE.c.search_id == bindparam("search"))
 )
 _ADD_NODE = adding(NODE)
 
@@ -230,7 +228,7 @@ def _implemented(connection: Connection, job: Ending) -> tuple[int, str]:
 
 _RULES = "problem_digest size_key precision tolerance protocol".split()
 _WHAT = Statement(
-    select(IMPLEMENTATION.c.program, *(SEARCH.c[name] for name in _RULES))
+    select(IMPLEMENTATION.c.program, IMPLEMENTATION.c.evaluation_id, *(SEARCH.c[name] for name in _RULES))
     .join(SEARCH, SEARCH.c.id == IMPLEMENTATION.c.search_id)
     .where(IMPLEMENTATION.c.id == bindparam("implementation"), IMPLEMENTATION.c.search_id == bindparam("search"))
 )
@@ -250,12 +248,12 @@ _JUDGE = Statement(
 
 
 def _add_evaluation(connection: Connection, job: Ending, ended: EvaluatedResult, now: float) -> None:
-    """The evaluation, which from now on is that of every implementation of the program in this search: where a
-    program is measured again, the last measurement counts."""
+    """The evaluation; and which one speaks for the program from now on, for each implementation of it in this search."""
     found = _WHAT.first(connection, implementation=job.implementation, search=job.search)
     if found is None:
         raise NotFound(f"Job t{job.id} evaluates no implementation of its search.")
-    program, *rules = found
+    program, before, *rules = found
+    first = None if before is None else first_of(connection, before)
     made = insert_evaluation(
         connection,
         ended,
@@ -263,8 +261,10 @@ def _add_evaluation(connection: Connection, job: Ending, ended: EvaluatedResult,
         search_id=job.search,
         implementation_id=job.implementation,
         job_id=job.id,
+        remeasures=first,
         program=program,
         **dict(zip(_RULES, rules, strict=True)),
     )
-    changed = {f"new_{name}": value for name, value in verdict_columns(made).items()}
+    speaks = made if first is None else speaks_for(connection, job.search, first)
+    changed = {f"new_{name}": value for name, value in verdict_columns(speaks).items()}
     _JUDGE.change(connection, search=job.search, judged=program, **changed)

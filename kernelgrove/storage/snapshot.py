@@ -1,11 +1,22 @@
-"""The immutable picture of one search that strategies and renderers work from. No code, one query a table."""
+"""The immutable picture of one search that strategies and renderers work from: no code, one query a table.
+
+A controller takes one at every step. ``Snapshot.next`` makes it from the last one and the rows that have changed since:
+nodes, implementations and evaluations only ever come; what changes of them follows from decisions (prunes), finished
+jobs (ratings) and evaluations; and jobs that are not done are few.
+"""
 
 from __future__ import annotations
 
+import gc
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from sys import intern
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from ..errors import NotFound
 from ..model import (
@@ -22,9 +33,11 @@ from ..model import (
     Stage,
     TreeView,
 )
-from .queries import decode, missing, rows, value
+from .lazy import JsonObject
+from .queries import missing, value
+from .statements import Statement
 
-_EVALUATION = "e.id, e.outcome, e.stage, e.message, e.basis, e.time_ms, e.baselines, e.speedup"
+_T = TypeVar("_T")
 
 _OUTCOMES = {str(o): o for o in Outcome}
 _STAGES = {str(s): s for s in Stage}
@@ -34,92 +47,316 @@ _JOB_STATES = {str(s): s for s in JobState}
 _JOB_KINDS = {str(k): k for k in JobKind}
 
 
-def _evaluation_view(row: Any) -> EvaluationView:
-    id_, outcome, stage, message, basis, time_ms, baselines, speedup = row
-    return EvaluationView(
-        *(id_, _OUTCOMES[outcome], _STAGES[stage], message, _BASES[basis], time_ms),
-        *(decode(baselines), decode(speedup)),
+def _maker(view: type[_T]) -> Callable[..., _T]:
+    """Makes *view*s from values for all of their fields, in order. A frozen dataclass sets each field through a guard;
+    a twin of the same layout that has none takes a quarter of the time, and a large tree has half a million objects."""
+    assert is_dataclass(view)
+    twin = make_dataclass(view.__name__, [field.name for field in fields(view)], slots=True)
+
+    def make(*values: Any) -> _T:
+        made = twin(*values)
+        made.__class__ = view
+        return made  # type: ignore[no-any-return]
+
+    return make
+
+
+_make_node, _make_idea, _make_implementation = _maker(NodeView), _maker(Idea), _maker(ImplementationView)
+_make_evaluation, _make_job = _maker(EvaluationView), _maker(JobView)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A view, and up to which row of each table it has seen the grove. ``jobs`` are the view's by id, ``open`` those of
+    them that are not done."""
+
+    view: TreeView
+    jobs: Mapping[int, JobView]
+    open: frozenset[int]
+    evaluation: int
+    job: int
+
+    def next(self, connection: Connection) -> Snapshot:
+        """The same search as it is now; the same snapshot where nothing has changed."""
+        return _next(connection, self)
+
+
+def take(connection: Connection, search: int) -> Snapshot:
+    """All of *search*. Raises NotFound."""
+    seed = value(connection, "SELECT seed FROM search WHERE id = :search", search=search)
+    if seed is None:
+        raise missing(connection, search)
+    with _collecting_nothing():
+        nodes = {row[0]: _node(row) for row in _NODES.stream(connection, search=search, after=0)}
+        judged = _judged(connection, search)
+        rows = _MADE.rows(connection, search=search, after=0)
+        again = _Again(connection, search)
+        _add_missing(connection, search, rows, again, judged)
+        made = {row[0]: _implementation(row, judged, again) for row in rows}
+        del rows, judged
+        jobs = {row[0]: _job(row) for row in _JOBS.stream(connection, search=search)}
+    view = TreeView(
+        search=search,
+        seed=seed,
+        step=_STEP.value(connection, search=search),
+        root=next(iter(nodes)),
+        nodes=MappingProxyType(nodes),
+        implementations=MappingProxyType(made),
+        jobs=tuple(jobs.values()),
+    )
+    return Snapshot(view, jobs, _open(jobs.values()), *_last_rows(connection))
+
+
+def _next(connection: Connection, old: Snapshot) -> Snapshot:
+    view, search = old.view, old.view.search
+    step = _STEP.value(connection, search=search)
+    seen = _last_rows(connection)
+    jobs = _changed_jobs(connection, old)
+    nodes = {row[0]: _node(row) for row in _NODES.rows(connection, search=search, after=_last(view.nodes))}
+    for id_ in _touched(connection, old, jobs):
+        nodes |= {row[0]: _node(row) for row in _ONE_NODE.rows(connection, node=id_)}
+    rows = _MADE.rows(connection, search=search, after=_last(view.implementations))
+    for program in {program for (program,) in _MEASURED.rows(connection, search=search, after=old.evaluation)}:
+        rows += _OF_PROGRAM.rows(connection, search=search, program=program)
+    judged: dict[int, EvaluationView] = {}
+    again = _Again(connection, search) if rows else None
+    if again is not None:
+        _add_missing(connection, search, rows, again, judged)
+    made = {row[0]: _implementation(row, judged, again) for row in rows}
+    if step == view.step and not nodes and not made and not jobs:
+        return Snapshot(view, old.jobs, old.open, *seen)
+    held = old.jobs
+    if jobs:
+        held = {id_: job for id_, job in {**old.jobs, **jobs}.items() if job is not None}
+    now = TreeView(
+        search=search,
+        seed=view.seed,
+        step=step,
+        root=view.root,
+        nodes=_with(view.nodes, nodes),
+        implementations=_with(view.implementations, made),
+        jobs=tuple(held.values()) if jobs else view.jobs,
+    )
+    open_ = old.open.difference(jobs) | _open(job for job in jobs.values() if job is not None)
+    return Snapshot(now, held, open_, *seen)
+
+
+def _with(old: Mapping[int, _T], changed: Mapping[int, _T]) -> Mapping[int, _T]:
+    return MappingProxyType({**old, **changed}) if changed else old
+
+
+def _last(rows: Mapping[int, Any]) -> int:
+    """Ids are given in order, and rows lie in that of their ids."""
+    return next(reversed(rows), 0)  # type: ignore[call-overload, no-any-return]
+
+
+_STEP = Statement(text("SELECT coalesce(max(step) + 1, 0) FROM decision WHERE search_id = :search"))
+_LAST = Statement(text("SELECT coalesce((SELECT max(id) FROM evaluation), 0), coalesce((SELECT max(id) FROM job), 0)"))
+
+
+def _last_rows(connection: Connection) -> tuple[int, int]:
+    found = _LAST.first(connection)
+    assert found is not None
+    return found[0], found[1]
+
+
+@contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Python looks for cycles the more often the more objects there are; these rows form none."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+# ---------------------------------------------------------------------------------------------------- nodes
+
+_NODE = "id, parent_id, base_id, address, round, idea, rationale, category, state, pruned_because, model, rating"
+_NODES = Statement(text(f"SELECT {_NODE} FROM node WHERE search_id = :search AND id > :after ORDER BY id"))
+_ONE_NODE = Statement(text(f"SELECT {_NODE} FROM node WHERE id = :node"))
+_PRUNING = Statement(
+    text(
+        "SELECT actions FROM decision WHERE search_id = :search AND step >= :step AND actions LIKE '%\"prune\"%'"
+        " ORDER BY step"
+    )
+)
+
+
+def _node(row: Any) -> NodeView:
+    id_, parent, base, address, round_, idea, rationale, category, state, because, model, rating = row
+    said = _make_idea(idea, rationale, intern(category))
+    return _make_node(id_, parent, base, address, round_, said, _NODE_STATES[state], because, intern(model), rating)
+
+
+def _touched(connection: Connection, old: Snapshot, jobs: Mapping[int, JobView | None]) -> set[int]:
+    """Nodes that were pruned or rated since."""
+    found: set[int] = set()
+    for (actions,) in _PRUNING.rows(connection, search=old.view.search, step=old.view.step):
+        found |= {action["node"] for action in json.loads(actions) if action["action"] == "prune"}
+    for job in jobs.values():
+        if job is not None and job.kind is JobKind.RATE and job.state is JobState.DONE:
+            found.update(job.payload.get("nodes", ()))
+    return found
+
+
+# ------------------------------------------------------------------------------- implementations, evaluations
+
+_IMPLEMENTATION = "id, node_id, address, repair_of, program, duplicate_of, model, evaluation_id"
+_MADE = Statement(
+    text(f"SELECT {_IMPLEMENTATION} FROM implementation WHERE search_id = :search AND id > :after ORDER BY id")
+)
+_OF_PROGRAM = Statement(
+    text(f"SELECT {_IMPLEMENTATION} FROM implementation WHERE search_id = :search AND program = :program ORDER BY id")
+)
+_MEASURED = Statement(
+    text("SELECT program FROM evaluation WHERE id > :after AND search_id + 0 = :search AND job_id IS NOT NULL")
+)
+_LIGHT = "e.id, e.outcome, e.stage, e.basis, e.time_ms, e.time_low_ms, e.time_high_ms, e.timing, e.baselines, e.speedup"
+# Both from an index: rows of evaluations are wide.
+_OWN = Statement(text(f"SELECT {_LIGHT} FROM evaluation e WHERE e.search_id = :search"))
+_MESSAGES = Statement(text("SELECT id, message FROM evaluation WHERE search_id = :search AND message <> ''"))
+_REUSED = Statement(
+    text(
+        f"SELECT {_LIGHT}, e.message FROM implementation i JOIN evaluation e ON e.id = i.evaluation_id"
+        " WHERE i.search_id = :search AND i.duplicate_of IS NULL AND (e.search_id IS NULL OR e.search_id <> :search)"
+    )
+)
+_ONE = Statement(text(f"SELECT {_LIGHT}, e.message FROM evaluation e WHERE e.id = :id"))
+
+#: From how many evaluations on they are read in one statement.
+_MANY = 100
+
+
+def _implementation(row: Any, judged: Mapping[int, EvaluationView], again: _Again | None) -> ImplementationView:
+    id_, node, address, repair_of, program, duplicate_of, model, evaluation = row
+    others = again.others(evaluation) if again and evaluation is not None else ()
+    return _make_implementation(
+        *(id_, node, address, repair_of, program, duplicate_of, intern(model), judged.get(evaluation)),
+        tuple(judged[other] for other in others),
+    )
+
+
+_REMEASURED = Statement(
+    text("SELECT remeasures, id FROM evaluation WHERE search_id = :search AND remeasures IS NOT NULL ORDER BY id")
+)
+
+
+class _Again:
+    """Programs that a search measured more than once."""
+
+    def __init__(self, connection: Connection, search: int) -> None:
+        self._of: dict[int, tuple[int, ...]] = {}
+        groups: dict[int, list[int]] = {}
+        for first, id_ in _REMEASURED.rows(connection, search=search):
+            groups.setdefault(first, [first]).append(id_)
+        for group in groups.values():
+            self._of |= dict.fromkeys(group, tuple(group))
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def others(self, evaluation: int) -> tuple[int, ...]:
+        """The other measurements of the program that *evaluation* measured, the first one first."""
+        return tuple(id_ for id_ in self._of.get(evaluation, ()) if id_ != evaluation)
+
+
+def _judged(connection: Connection, search: int) -> dict[int, EvaluationView]:
+    """The evaluations that *search* made."""
+    messages = dict(_MESSAGES.rows(connection, search=search))
+    shared: dict[str, JsonObject] = {}
+    return {
+        row[0]: _evaluation(row, messages.get(row[0], ""), shared) for row in _OWN.stream(connection, search=search)
+    }
+
+
+def _add_missing(
+    connection: Connection, search: int, rows: Iterable[Any], again: _Again, judged: dict[int, EvaluationView]
+) -> None:
+    """To *judged*, the evaluations that these rows of implementations need and that are not there: reused from other
+    searches."""
+    needed = {row[-1] for row in rows if row[-1] is not None}
+    if again:
+        needed |= {other for id_ in needed for other in again.others(id_)}
+    missing = needed - judged.keys()
+    shared: dict[str, JsonObject] = {}
+    if len(missing) >= _MANY:
+        found = _REUSED.rows(connection, search=search)
+        judged |= {row[0]: _evaluation(row[:-1], row[-1], shared) for row in found}
+        missing -= judged.keys()
+    for id_ in missing:
+        for row in _ONE.rows(connection, id=id_):
+            judged[id_] = _evaluation(row[:-1], row[-1], shared)
+
+
+def _evaluation(row: Any, message: str, shared: dict[str, JsonObject]) -> EvaluationView:
+    """*shared* keeps one object of equal JSON: the reference's times are those of every candidate."""
+    id_, outcome, stage, basis, time_ms, low, high, timing, baselines, speedup = row
+    known = shared.get(baselines)
+    if known is None:
+        known = shared[baselines] = JsonObject(baselines)
+    interval = None if low is None or high is None else (low, high)
+    figures = JsonObject(speedup)
+    return _make_evaluation(
+        id_, _OUTCOMES[outcome], _STAGES[stage], message, _BASES[basis], time_ms, known, figures, interval, timing
     )
 
 
 def evaluation(connection: Connection, number: int) -> EvaluationView:
     """Raises NotFound."""
-    found = rows(connection, f"SELECT {_EVALUATION} FROM evaluation e WHERE e.id = :id", id=number)
-    if not found:
+    row = _ONE.first(connection, id=number)
+    if row is None:
         raise NotFound(f"There is no evaluation e{number} in this database.")
-    return _evaluation_view(found[0])
+    return _evaluation(row[:-1], row[-1], {})
 
 
-def tree(connection: Connection, search: int) -> TreeView:
-    """Raises NotFound."""
-    seed = value(connection, "SELECT seed FROM search WHERE id = :search", search=search)
-    if seed is None:
-        raise missing(connection, search)
-    nodes = _nodes(connection, search)
-    return TreeView(
-        search=search,
-        seed=seed,
-        step=value(
-            connection, "SELECT coalesce(max(step) + 1, 0) FROM decision WHERE search_id = :search", search=search
-        ),
-        root=next(iter(nodes)),
-        nodes=MappingProxyType(nodes),
-        implementations=MappingProxyType(_implementations(connection, search)),
-        jobs=_jobs(connection, search),
-    )
+# ----------------------------------------------------------------------------------------------------- jobs
 
-
-_NODES = """
-SELECT id, parent_id, base_id, address, round, idea, rationale, category, state, pruned_because, model, rating
-FROM node WHERE search_id = :search ORDER BY id
-"""
-
-
-def _nodes(connection: Connection, search: int) -> dict[int, NodeView]:
-    return {
-        id_: NodeView(
-            *(id_, parent, base, address, round_, Idea(idea, rationale, category)),
-            *(_NODE_STATES[state], because, model, rating),
-        )
-        for id_, parent, base, address, round_, idea, rationale, category, state, because, model, rating in rows(
-            connection, _NODES, search=search
-        )
-    }
-
-
-# A duplicate's evaluation is that of the implementation it repeats, so it need not be read again.
-_JUDGED = f"""
-SELECT {_EVALUATION} FROM implementation i JOIN evaluation e ON e.id = i.evaluation_id
-WHERE i.search_id = :search AND i.duplicate_of IS NULL
-"""
-_IMPLEMENTATIONS = """
-SELECT id, node_id, address, repair_of, program, duplicate_of, model, evaluation_id
-FROM implementation WHERE search_id = :search ORDER BY id
-"""
-
-
-def _implementations(connection: Connection, search: int) -> dict[int, ImplementationView]:
-    judged = {row[0]: _evaluation_view(row) for row in rows(connection, _JUDGED, search=search)}
-    return {
-        id_: ImplementationView(id_, node, address, repair_of, program, duplicate_of, model, judged.get(judged_by))
-        for id_, node, address, repair_of, program, duplicate_of, model, judged_by in rows(
-            connection, _IMPLEMENTATIONS, search=search
-        )
-    }
-
-
+_COLUMNS = "id, kind, state, node_id, implementation_id, key, payload, reason"
 # All but evaluations that are done: a strategy must see those that were given up too.
-_JOBS = """
-SELECT id, kind, state, node_id, implementation_id, key, payload, reason
-FROM job WHERE search_id = :search AND (kind <> 'evaluate' OR state <> 'done') ORDER BY id
-"""
-
-
-def _jobs(connection: Connection, search: int) -> tuple[JobView, ...]:
-    return tuple(
-        JobView(id_, _JOB_KINDS[kind], _JOB_STATES[state], node, implementation, key, decode(payload), reason)
-        for id_, kind, state, node, implementation, key, payload, reason in rows(connection, _JOBS, search=search)
+_SHOWN = f"SELECT {_COLUMNS} FROM job WHERE {{}} AND (kind <> 'evaluate' OR state <> 'done') ORDER BY id"
+_JOBS = Statement(text(_SHOWN.format("search_id = :search")))
+_NEW_JOBS = Statement(text(_SHOWN.format("search_id + 0 = :search AND id > :after")))
+_OPEN_JOBS = Statement(
+    text(
+        f"SELECT {_COLUMNS} FROM job WHERE state IN ('queued', 'leased', 'failed', 'dead') AND search_id + 0 = :search"
     )
+)
+_ONE_JOB = Statement(text(f"SELECT {_COLUMNS} FROM job WHERE id = :job"))
+
+
+def _job(row: Any) -> JobView:
+    id_, kind, state, node, implementation, key, payload, reason = row
+    return _make_job(id_, _JOB_KINDS[kind], _JOB_STATES[state], node, implementation, key, JsonObject(payload), reason)
+
+
+def _open(jobs: Iterable[JobView]) -> frozenset[int]:
+    return frozenset(job.id for job in jobs if job.state is not JobState.DONE)
+
+
+def _changed_jobs(connection: Connection, old: Snapshot) -> dict[int, JobView | None]:
+    """What is not as it was, by id, in order; None for an evaluation that is done and so not shown."""
+    search = old.view.search
+    now: dict[int, JobView | None] = {}
+    for statement, values in ((_NEW_JOBS, {"after": old.job}), (_OPEN_JOBS, {})):
+        now |= {row[0]: _job(row) for row in statement.rows(connection, search=search, **values)}
+    for id_ in old.open.difference(now):
+        (row,) = _ONE_JOB.rows(connection, job=id_)
+        job = _job(row)
+        now[id_] = None if job.kind is JobKind.EVALUATE else job
+    return {id_: now[id_] for id_ in sorted(now) if _differs(old.jobs.get(id_), now[id_])}
+
+
+def _differs(before: JobView | None, now: JobView | None) -> bool:
+    """Nothing else of a job ever changes."""
+    if before is None or now is None:
+        return before is not now
+    return (before.state, before.reason) != (now.state, now.reason)
+
+
+# ----------------------------------------------------------------------------------------------------- code
 
 
 def code(connection: Connection, program: str) -> str:

@@ -7,7 +7,7 @@ it hands SQL and values to the driver. Figures are in docs/benchmarks/store.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,19 @@ class Statement:
         if compiled.results is None:
             return found
         return [
-            tuple(value if process is None else process(value) for value, process in zip(row, compiled.results, strict=True))
+            tuple(
+                value if process is None else process(value)
+                for value, process in zip(row, compiled.results, strict=True)
+            )
             for row in found
         ]
+
+    def stream(self, connection: Connection, **values: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows as they come, for very many of them: each tuple's memory is that of the one before, where nobody kept
+        it. JSON is not decoded."""
+        _, cursor = self._run(connection, values)
+        yield from cursor
+        cursor.close()
 
     def first(self, connection: Connection, **values: Any) -> tuple[Any, ...] | None:
         """The first row; None where there is none."""

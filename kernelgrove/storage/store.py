@@ -25,12 +25,15 @@ from .queries import Spent
 
 if TYPE_CHECKING:
     from . import jobs as machine
-    from . import ledger, replays, results, searches
+    from . import evaluations, ledger, replays, results, searches
 else:
     # These import the tables, and with them SQLModel, which a command that only reads should not wait for.
-    machine, ledger, replays, results, searches = (
-        Later(f"{__package__}.{name}") for name in ("jobs", "ledger", "replays", "results", "searches")
+    machine, evaluations, ledger, replays, results, searches = (
+        Later(f"{__package__}.{name}") for name in ("jobs", "evaluations", "ledger", "replays", "results", "searches")
     )
+
+#: Searches whose last snapshot is kept, to make the next one from.
+TREES_KEPT = 2
 
 __all__ = ["Spent", "SqliteStore", "open_store"]
 
@@ -73,6 +76,8 @@ class SqliteStore:
         self._writer: Engine | None = None
         self._writing: Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._trees: dict[int, snapshot.Snapshot] = {}
+        self._trees_lock = threading.Lock()
 
     # transactions
 
@@ -94,13 +99,18 @@ class SqliteStore:
         any of them; a power cut may take it back, but only together with all that came after it.
         """
         with self._lock, translated(self.location.shown):
-            if self._writing is None:
-                self._writer = self._open_writer()
-                self._writing = self._writer.connect()
-            set_durable(self._writing, durable)
-            with self._writing.begin():
+            connection = self._to_write()
+            set_durable(connection, durable)
+            with connection.begin():
                 self._check_in_place()
-                yield self._writing
+                yield connection
+
+    def _to_write(self) -> Connection:
+        """The one connection that writes, with no transaction open. The lock must be held."""
+        if self._writing is None:
+            self._writer = self._open_writer()
+            self._writing = self._writer.connect()
+        return self._writing
 
     def _open_writer(self) -> Engine:
         path, shown = self.location.path, self.location.shown
@@ -194,8 +204,13 @@ class SqliteStore:
     # the tree
 
     def tree(self, search: int) -> TreeView:
-        with self.read() as connection:
-            return snapshot.tree(connection, search)
+        with self._trees_lock, self.read() as connection:
+            before = self._trees.pop(search, None)
+            now = snapshot.take(connection, search) if before is None else before.next(connection)
+            self._trees[search] = now  # the last one taken is last
+            if len(self._trees) > TREES_KEPT:
+                del self._trees[next(iter(self._trees))]
+            return now.view
 
     def code(self, program: str) -> str:
         with self.read() as connection:
@@ -211,13 +226,13 @@ class SqliteStore:
 
     def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
         wanted = tuple(str(kind) for kind in kinds)
-        now = time.time()
-        with self.read() as connection:  # polling takes no write lock
-            if not machine.anything_to_claim(connection, search, owner, wanted, now):
-                return None
-        with self.write(durable=False) as connection:  # a lease that a power cut takes back is a job still queued
-            now = time.time()
-            return machine.claim(connection, search, owner, wanted, now, now + lease_s)
+        with self._lock:
+            with translated(self.location.shown):  # polling takes no write lock on the file
+                if not machine.anything_to_claim(self._to_write(), search, owner, wanted, time.time()):
+                    return None
+            with self.write(durable=False) as connection:  # a lease that a power cut takes back is a job still queued
+                now = time.time()
+                return machine.claim(connection, search, owner, wanted, now, now + lease_s)
 
     def renew(self, job: Job, lease_s: float) -> bool:
         with self.write(durable=False) as connection:
@@ -271,7 +286,7 @@ class SqliteStore:
 
     def known_evaluation(self, search: int, program: str) -> EvaluationView | None:
         with self.read() as connection:
-            return results.known_evaluation(connection, search, program)
+            return evaluations.known_evaluation(connection, search, program)
 
     # replays
 

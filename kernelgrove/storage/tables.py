@@ -181,9 +181,9 @@ class Program(Table, table=True):
 
 
 class Implementation(Table, table=True):
-    """``evaluation_id`` is the last evaluation of the program by a job of the search, or the one of an earlier search
-    that it reused; replays never change it. ``outcome``, ``basis`` and ``time_ms`` repeat it,
-    for the index of the best."""
+    """``evaluation_id`` is the evaluation that speaks for the program in the search (``model.speaking``): one that a
+    job of the search made, or that of an earlier search which was reused; replays never change it. ``outcome``,
+    ``basis`` and ``time_ms`` repeat it, for the index of the best."""
 
     __tablename__ = "implementation"
     __table_args__ = (
@@ -196,9 +196,7 @@ class Implementation(Table, table=True):
         Index(None, "node_id"),
         Index(None, "evaluation_id"),
         _only("ix_implementation_repair_of", "repair_of", where="repair_of IS NOT NULL"),
-        _only(
-            "ix_implementation_best", "search_id", "outcome", "basis", "time_ms", where="duplicate_of IS NULL"
-        ),
+        _only("ix_implementation_best", "search_id", "outcome", "basis", "time_ms", where="duplicate_of IS NULL"),
     )
     id: int | None = Field(default=None, primary_key=True)
     search_id: int = _ref("search.id")
@@ -219,7 +217,8 @@ class Implementation(Table, table=True):
 
 class Evaluation(Table, table=True):
     """One measurement. Never changed, never deleted: triggers refuse. Found again by the columns of
-    ``ix_evaluation_known``, which is no unique key, since a replay measures the same program again."""
+    ``ix_evaluation_known``, which is no unique key, since a replay measures the same program again; and so may its own
+    search, which says in ``remeasures`` which evaluation was its first of the program."""
 
     __tablename__ = "evaluation"
     __table_args__ = (
@@ -235,11 +234,13 @@ class Evaluation(Table, table=True):
         # All that a snapshot needs of an evaluation: the rows, with their JSON, fill a page each.
         Index("ix_evaluation_light", "search_id", *LIGHT),
         _only("ix_evaluation_message", "search_id", where="message <> ''"),
+        _only("ix_evaluation_remeasured", "search_id", "remeasures", where="remeasures IS NOT NULL"),
     )
     id: int | None = Field(default=None, primary_key=True)
     search_id: int | None = _ref("search.id", nullable=True)
     implementation_id: int | None = _ref("implementation.id", nullable=True)
     job_id: int | None = _ref("job.id", nullable=True, use_alter=True)
+    remeasures: int | None = _ref("evaluation.id", nullable=True)
     program: str = Field(sa_type=CleanText, sa_column_args=[ForeignKey("program.hash")])
     problem_digest: str = _text()
     size_key: str = _text()
@@ -282,7 +283,6 @@ class Job(Table, table=True):
         _one_of("kind", JobKind),
         _one_of("state", JobState),
         CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", name="lease"),
-        Index(None, "search_id"),
         Index(None, "state", "kind", "search_id"),
         Index(None, "search_id", "kind", "node_id"),
         Index(None, "implementation_id", "kind"),
@@ -359,6 +359,9 @@ class Decision(Table, table=True):
     note: str = _text(default="")
     created_at: float = Field(sa_type=Float)
 
+
+#: Columns of ``implementation`` that repeat its evaluation's, and are left out of exports.
+REPEATED = ("outcome", "basis", "time_ms")
 
 #: The Core tables, for statements.
 PROBLEM = metadata.tables["problem"]

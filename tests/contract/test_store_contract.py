@@ -297,16 +297,40 @@ def test_a_duplicate_of_what_was_never_judged_is_judged(store: Store, search: in
     assert made[first].ok and made[second].ok and made[second].duplicate_of == first
 
 
-def test_measuring_again_rewrites_nothing(store: Store, search: int) -> None:
+def test_a_program_measured_again_is_spoken_for_by_the_middle_sealed_time(store: Store, search: int) -> None:
+    a, b = grow(store, search, "a", "b")
+    first = implement(store, search, a, "x = 1")
+    evaluate(store, replace(PASSED, time_ms=0.1, timing="screened"))  # a lucky one
+    second = implement(store, search, b, "x = 1")
+    before = store.tree(search)
+    said = []
+    for time_ms in (0.5, 0.3, 0.4):
+        plan(store, search, PlannedJob(JobKind.EVALUATE, f"again {time_ms}", {}, node=a, implementation=first.id))
+        evaluate(store, replace(PASSED, time_ms=time_ms, time_interval=(time_ms, time_ms + 0.1), timing="sealed"))
+        view = store.tree(search)
+        for implementation in (first, second):
+            made = view.implementations[implementation.id]
+            assert made.evaluation == view.implementations[first.id].evaluation
+            assert [e.time_ms for e in made.remeasured] == [e for e in [0.1, *said, time_ms] if e != made.time_ms]
+        said.append(time_ms)
+        speaks = view.implementations[first.id].evaluation
+        assert speaks is not None and speaks.timing == "sealed"
+        assert speaks.time_ms == sorted(said)[len(said) // 2]
+        assert speaks.time_interval == pytest.approx((speaks.time_ms, speaks.time_ms + 0.1))
+        assert view.best(1)[0].time_ms == speaks.time_ms
+    assert before.implementations[first.id].time_ms == 0.1  # a snapshot stays what it was
+
+
+def test_a_failure_on_measuring_again_speaks_unless_it_may_be_chance(store: Store, search: int) -> None:
     (node,) = grow(store, search, "a")
     made = implement(store, search, node, "x = 1")
     evaluate(store)
-    before = store.tree(search).implementations[made.id]
-    plan(store, search, PlannedJob(JobKind.EVALUATE, "again", {}, node=node, implementation=made.id))
-    evaluate(store, replace(PASSED, time_ms=9.0))
-    assert store.tree(search).implementations[made.id] == before
-    known = store.known_evaluation(search, made.program)
-    assert known is not None and known.time_ms == 9.0  # the newest of what is known
+    for outcome, speaks in ((Outcome.TIMEOUT, Outcome.OK), (Outcome.WRONG_RESULT, Outcome.WRONG_RESULT)):
+        plan(store, search, PlannedJob(JobKind.EVALUATE, outcome, {}, node=node, implementation=made.id))
+        evaluate(store, EvaluationResult(outcome, Stage.CHECK, "why"))
+        found = store.tree(search).implementations[made.id]
+        assert found.evaluation is not None and found.evaluation.outcome is speaks
+    assert len(found.remeasured) == 2 and not store.tree(search).best(1)
 
 
 def test_an_implementation_is_made_once(store: Store, search: int) -> None:
@@ -393,6 +417,15 @@ def test_a_result_is_taken_once_and_only_from_the_holder(store: Store, search: i
     assert len(store.tree(search).nodes) == 2
 
 
+def test_an_owner_is_not_given_again_what_it_holds(store: Store, search: int) -> None:
+    """Its clock may have jumped past its leases: it works on them all the same, and renews them."""
+    plan(store, search, ideate(store.tree(search)))
+    job = claim(store, JobKind.IDEATE, "me", lease_s=0)
+    assert store.claim(search, "me", list(JobKind), 60) is None
+    assert store.renew(job, 60) and store.claim(search, "other", list(JobKind), 60) is None
+    assert store.finish(job, IdeasResult((Idea("a"),), "rules"))
+
+
 def test_a_job_that_keeps_failing_is_dead_with_the_reason(store: Store, search: int) -> None:
     plan(store, search, ideate(store.tree(search)))
     for attempt in (1, 2, 3):
@@ -405,7 +438,7 @@ def test_a_job_that_keeps_failing_is_dead_with_the_reason(store: Store, search: 
 
 def test_a_job_whose_lease_keeps_running_out_is_dead(store: Store, search: int) -> None:
     plan(store, search, ideate(store.tree(search)))
-    assert [claim(store, JobKind.IDEATE, lease_s=0).attempt for _ in range(3)] == [1, 2, 3]
+    assert [claim(store, JobKind.IDEATE, f"owner {n}", lease_s=0).attempt for n in range(3)] == [1, 2, 3]
     assert store.claim(None, "me", list(JobKind), 60) is None
     assert [job.state for job in store.tree(search).jobs] == [JobState.DEAD]
 

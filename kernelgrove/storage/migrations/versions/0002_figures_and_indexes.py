@@ -7,7 +7,9 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-OUTCOMES = "'ok', 'compile_error', 'runtime_error', 'wrong_result', 'timeout', 'out_of_memory', 'worker_died', 'rejected'"
+OUTCOMES = (
+    "'ok', 'compile_error', 'runtime_error', 'wrong_result', 'timeout', 'out_of_memory', 'worker_died', 'rejected'"
+)
 LIGHT = "search_id outcome stage basis time_ms time_low_ms time_high_ms timing baselines speedup".split()
 
 
@@ -24,6 +26,7 @@ def _columns() -> None:
     for column, kind in (
         ("time_low_ms", "FLOAT"),
         ("time_high_ms", "FLOAT"),
+        ("remeasures", "INTEGER CONSTRAINT fk_evaluation_remeasures REFERENCES evaluation (id)"),
         ("timing", "TEXT CONSTRAINT ck_evaluation_timing CHECK (timing IN ('screened', 'sealed'))"),
     ):
         op.execute(f"ALTER TABLE evaluation ADD COLUMN {column} {kind}")
@@ -44,13 +47,14 @@ def _columns() -> None:
 
 
 def _indexes() -> None:
-    for table in ("node", "implementation", "job"):
+    for table in ("node", "implementation"):
         op.create_index(f"ix_{table}_search_id", table, ["search_id"])
     _only("ix_implementation_repair_of", "implementation", ["repair_of"], "repair_of IS NOT NULL")
     best = ["search_id", "outcome", "basis", "time_ms"]
     _only("ix_implementation_best", "implementation", best, "duplicate_of IS NULL")
     op.drop_index("ix_evaluation_search_id", "evaluation")
     op.create_index("ix_evaluation_light", "evaluation", LIGHT)
+    _only("ix_evaluation_remeasured", "evaluation", ["search_id", "remeasures"], "remeasures IS NOT NULL")
     _only("ix_evaluation_message", "evaluation", ["search_id"], "message <> ''")
 
 

@@ -19,7 +19,7 @@ class JsonObject(Mapping[str, Any]):
         value = self._value
         if isinstance(value, str):
             value = self._value = json.loads(value)
-        return value  # type: ignore[return-value]
+        return value
 
     def __getitem__(self, key: str) -> Any:
         return self._decoded()[key]

@@ -248,7 +248,7 @@ _JUDGE = Statement(
 
 
 def _add_evaluation(connection: Connection, job: Ending, ended: EvaluatedResult, now: float) -> None:
-    """The evaluation; and which one speaks for the program from now on, for each implementation of it in this search."""
+    """The evaluation; and which one speaks from now on for each implementation of the program in this search."""
     found = _WHAT.first(connection, implementation=job.implementation, search=job.search)
     if found is None:
         raise NotFound(f"Job t{job.id} evaluates no implementation of its search.")

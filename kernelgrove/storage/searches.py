@@ -95,7 +95,7 @@ def device_id(connection: Connection, device: Device) -> int:
         "software": dict(sorted(device.software.items())),
     }
     found: int | None = _DEVICE.value(connection, **values)
-    return _ADD_DEVICE.value(connection, **values) if found is None else found  # type: ignore[no-any-return]
+    return _ADD_DEVICE.value(connection, **values) if found is None else found
 
 
 def load(connection: Connection, search: int) -> SearchRecord:

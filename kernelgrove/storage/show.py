@@ -172,7 +172,7 @@ SELECT e.*, d.name AS device, d.software FROM evaluation e JOIN device d ON d.id
 """
 _AS_THEY_ARE = (
     "program device device_key target software precision tolerance protocol outcome stage message max_error basis"
-    " time_ms time_stats baselines speedup provenance advice wall_s"
+    " time_ms timing time_stats baselines speedup provenance advice wall_s"
 ).split()
 
 
@@ -186,6 +186,8 @@ def _evaluation(connection: Connection, number: int) -> dict[str, Any]:
         "implementations": [show("i", implementation.id) for implementation in used],
         "problem": value(connection, "SELECT name FROM problem WHERE digest = :digest ORDER BY id", digest=digest),
         "size": row["size_key"],
+        "remeasures": show_or_none("e", row["remeasures"]),
+        "time_interval": None if row["time_low_ms"] is None else [row["time_low_ms"], row["time_high_ms"]],
         "trials": {"passed": row["trials_passed"], "of": row["trials_of"]},
         **{name: row[name] for name in _AS_THEY_ARE},
         "sandbox": row["detail"].get("sandbox"),

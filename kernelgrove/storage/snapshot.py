@@ -147,7 +147,7 @@ def _with(old: Mapping[int, _T], changed: Mapping[int, _T]) -> Mapping[int, _T]:
 
 def _last(rows: Mapping[int, Any]) -> int:
     """Ids are given in order, and rows lie in that of their ids."""
-    return next(reversed(rows), 0)  # type: ignore[call-overload, no-any-return]
+    return next(reversed(rows), 0)
 
 
 _STEP = Statement(text("SELECT coalesce(max(step) + 1, 0) FROM decision WHERE search_id = :search"))
@@ -170,6 +170,21 @@ def _collecting_nothing() -> Iterator[None]:
     finally:
         if on:
             gc.enable()
+
+
+def part(
+    connection: Connection, search: int, nodes: Iterable[int]
+) -> tuple[dict[int, NodeView], dict[int, ImplementationView]]:
+    """These *nodes* of *search* and their implementations, one by one."""
+    views: dict[int, NodeView] = {}
+    rows: list[Any] = []
+    for id_ in nodes:
+        views |= {row[0]: _node(row) for row in _ONE_NODE.rows(connection, node=id_)}
+        rows += _OF_NODE.rows(connection, node=id_)
+    judged: dict[int, EvaluationView] = {}
+    again = _Again(connection, search)
+    _add_missing(connection, search, rows, again, judged)
+    return views, {row[0]: _implementation(row, judged, again) for row in rows}
 
 
 # ---------------------------------------------------------------------------------------------------- nodes
@@ -214,6 +229,7 @@ _OF_PROGRAM = Statement(
 _MEASURED = Statement(
     text("SELECT program FROM evaluation WHERE id > :after AND search_id + 0 = :search AND job_id IS NOT NULL")
 )
+_OF_NODE = Statement(text(f"SELECT {_IMPLEMENTATION} FROM implementation WHERE node_id = :node ORDER BY id"))
 _LIGHT = "e.id, e.outcome, e.stage, e.basis, e.time_ms, e.time_low_ms, e.time_high_ms, e.timing, e.baselines, e.speedup"
 # Both from an index: rows of evaluations are wide.
 _OWN = Statement(text(f"SELECT {_LIGHT} FROM evaluation e WHERE e.search_id = :search"))

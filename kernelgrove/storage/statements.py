@@ -50,8 +50,7 @@ class Statement:
         ]
 
     def stream(self, connection: Connection, **values: Any) -> Iterator[tuple[Any, ...]]:
-        """The rows as they come, for very many of them: each tuple's memory is that of the one before, where nobody kept
-        it. JSON is not decoded."""
+        """The rows as they come, for very many of them. JSON is not decoded."""
         _, cursor = self._run(connection, values)
         yield from cursor
         cursor.close()

@@ -24,8 +24,8 @@ from .later import Later
 from .queries import Spent
 
 if TYPE_CHECKING:
-    from . import jobs as machine
     from . import evaluations, ledger, replays, results, searches
+    from . import jobs as machine
 else:
     # These import the tables, and with them SQLModel, which a command that only reads should not wait for.
     machine, evaluations, ledger, replays, results, searches = (

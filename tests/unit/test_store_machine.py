@@ -77,7 +77,8 @@ class JobMachine(RuleBasedStateMachine):
     @rule(owner=OWNERS, lease_s=st.sampled_from([0.0, 3600.0]))
     def claim(self, owner: str, lease_s: float) -> None:
         job = self.store.claim(None, owner, [JobKind.IDEATE], lease_s)
-        for id_, model in sorted(self.jobs.items()):
+        for taken in sorted(self.jobs):
+            model = self.jobs[taken]
             if model.state is JobState.QUEUED or (model.expired and model.owner != owner):
                 if not model.expired or model.attempt < ATTEMPTS:
                     break
@@ -85,7 +86,7 @@ class JobMachine(RuleBasedStateMachine):
         else:
             assert job is None
             return
-        assert job is not None and job.id == id_
+        assert job is not None and job.id == taken
         model.attempt += model.expired
         model.state, model.owner, model.expired = JobState.LEASED, owner, lease_s == 0
         assert job.attempt == model.attempt

@@ -22,8 +22,8 @@ from ..evaluations import repeat_verdicts
 from ..exporters.lines import FORMAT, SHARED, TABLES, VERSION, export, renumbered
 from ..ids import show
 from ..store import SqliteStore
-from ..tables import Table as Model
 from ..tables import REPEATED, metadata
+from ..tables import Table as Model
 from .described import Imported
 from .entries import BrokenFile, entry_of, field, parse_json
 

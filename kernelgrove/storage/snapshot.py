@@ -174,7 +174,7 @@ def _collecting_nothing() -> Iterator[None]:
 
 def part(
     connection: Connection, search: int, nodes: Iterable[int]
-) -> tuple[dict[int, NodeView], dict[int, ImplementationView]]:
+) -> tuple[Mapping[int, NodeView], Mapping[int, ImplementationView]]:
     """These *nodes* of *search* and their implementations, one by one."""
     views: dict[int, NodeView] = {}
     rows: list[Any] = []

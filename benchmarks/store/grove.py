@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,21 @@ from kernelgrove.model import (
     Outcome,
     Problem,
     Stage,
+    Usage,
 )
-from kernelgrove.ports import CodeResult, EvaluatedResult, IdeasResult, PlannedJob, SearchSpec
+from kernelgrove.ports import (
+    CodeResult,
+    EvaluatedResult,
+    IdeasResult,
+    Job,
+    PlannedJob,
+    Proposal,
+    ProposalRequest,
+    SearchSpec,
+)
 from kernelgrove.storage import SqliteStore, open_store
 
-CODE_BYTES, DETAIL_BYTES = 4096, 2048
+CODE_BYTES, DETAIL_BYTES, REQUEST_BYTES = 4096, 2048, 1024
 
 PROBLEM = Problem("bench", "class Model: ...\n")
 INSTANCE = Instance("bench", PROBLEM.digest, "full", PROBLEM.source, "small", PROBLEM.source)
@@ -86,23 +96,36 @@ class Grove:
         self.number += 1
         return Idea(idea(self.number), "because", "tiling"), code(self.number), result(self.number)
 
-    def record(self, parts: tuple[Idea, str, EvaluationResult]) -> None:
-        """One node with its implementation and evaluation."""
+    def record(self, parts: tuple[Idea, str, EvaluationResult], *, paid: bool = False) -> None:
+        """One node with its implementation and evaluation; if *paid*, with a call in the ledger for each answer."""
         store, search = self.store, self.search
         text, program, judged = parts
         payload = {"parent": self.root, "base": None, "count": 1, "round": 1}
         store.record(search, self.step, [], [PlannedJob(JobKind.IDEATE, f"ideate:{self.number}", payload)])
         job = store.claim(search, "bench", [JobKind.IDEATE], 60.0)
-        assert job is not None and store.finish(job, IdeasResult((text,), "rules"))
+        assert job is not None
+        if paid:
+            self._pay(job, Proposal((text,), usage=Usage(900, 60, 0.001), response_text=text.text))
+        assert store.finish(job, IdeasResult((text,), "rules"))
         node = self.next_node
         wanted = PlannedJob(JobKind.IMPLEMENT, f"implement:{self.number}", {"node": node, "variant": 0}, node=node)
         store.record(search, self.step + 1, [], [wanted])
         job = store.claim(search, "bench", [JobKind.IMPLEMENT], 60.0)
-        assert job is not None and store.finish(job, CodeResult(program, "rules"))
+        assert job is not None
+        if paid:
+            self._pay(job, Proposal(code=program, usage=Usage(2000, 1100, 0.01), response_text=program))
+        assert store.finish(job, CodeResult(program, "rules"))
         job = store.claim(search, "bench", [JobKind.EVALUATE], 60.0)
         assert job is not None and store.finish(job, EvaluatedResult(judged, DEVICE))
         self.step += 2
         self.next_node += 1
+
+
+    def _pay(self, job: Job, proposal: Proposal) -> None:
+        request = ProposalRequest(job.kind, job.key, PROBLEM, INSTANCE, "H100", "triton", 1)
+        call = self.store.plan_completion(job, "rules", request, 0.02, 4000)
+        self.store.mark_sent(call)
+        self.store.settle_completion(call, True, replace(proposal, request_text="x" * REQUEST_BYTES))
 
 
 def new(path: Path) -> Grove:
@@ -110,7 +133,7 @@ def new(path: Path) -> Grove:
     search = store.create_search(SPEC, Idea("the reference", "", "reference"))
     grove = Grove(store, search, store.tree(search).root, 0, 0, 2)
     for _ in range(2):
-        grove.record(grove.prepare())
+        grove.record(grove.prepare(), paid=True)
     return grove
 
 
@@ -164,7 +187,7 @@ class Statements:
 
 
 #: Tables of one node's rows, in an order that references allow; the job of each and the decisions come with it.
-_OF_A_NODE = ("program", "node", "implementation", "evaluation", "job", "decision")
+_OF_A_NODE = ("program", "node", "implementation", "evaluation", "job", "decision", "completion")
 
 
 def fill(path: Path, nodes: int) -> None:
@@ -185,12 +208,12 @@ def fill(path: Path, nodes: int) -> None:
 
 
 def _rows_of_last(file: sqlite3.Connection, table: str) -> list[Any]:
-    count = {"job": 3, "decision": 2}.get(table, 1)
+    count = {"job": 3, "decision": 2, "completion": 2}.get(table, 1)
     return list(reversed(file.execute(f"SELECT * FROM {table} ORDER BY id DESC LIMIT {count}").fetchall()))
 
 
 def _copy(file: sqlite3.Connection, last: dict[str, Any], top: dict[str, int], k: int, turn: int) -> None:
-    made = result(k)
+    made, text = result(k), code(k)
     node, hash_ = top["node"] + turn, f"{k:064x}"
     parent = 1 if turn < 5 else top["node"] + turn // 4  # four children each: a tree as deep as real ones
     address = f"r.f{k}-0"
@@ -198,7 +221,7 @@ def _copy(file: sqlite3.Connection, last: dict[str, Any], top: dict[str, int], k
     evaluation, implementation = top["evaluation"] + turn, top["implementation"] + turn
     speedup = made.speedup["eager"]
     changed: dict[str, list[dict[str, Any]]] = {
-        "program": [{"id": top["program"] + turn, "hash": hash_, "code": code(k)}],
+        "program": [{"id": top["program"] + turn, "hash": hash_, "code": text}],
         "node": [{"id": node, "parent_id": parent, "address": address, "idea": idea(k), "job_id": job + 1}],
         "implementation": [
             {"id": implementation, "node_id": node, "address": f"{address}/0", "program": hash_}
@@ -216,6 +239,10 @@ def _copy(file: sqlite3.Connection, last: dict[str, Any], top: dict[str, int], k
         "decision": [
             {"id": top["decision"] + 2 * turn - 1, "step": last["decision"][0]["step"] + 2 * turn},
             {"id": top["decision"] + 2 * turn, "step": last["decision"][1]["step"] + 2 * turn},
+        ],
+        "completion": [
+            {"id": top["completion"] + 2 * turn - 1, "job_id": job + 1, "key": f"ideate:{k}", "response": idea(k)},
+            {"id": top["completion"] + 2 * turn, "job_id": job + 2, "key": f"implement:{k}", "response": text},
         ],
     }
     for table in _OF_A_NODE:

@@ -60,6 +60,9 @@ def _only(name: str, *columns: str, where: str) -> Index:
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
+#: Columns of a completion that are summed up.
+COSTS = "model cost_usd tokens input_tokens output_tokens reserve_usd reserve_tokens".split()
+
 #: Columns of an evaluation that a snapshot shows, less the message.
 LIGHT = "outcome stage basis time_ms time_low_ms time_high_ms timing baselines speedup".split()
 
@@ -320,7 +323,8 @@ class Completion(Table, table=True):
     __table_args__ = (
         _one_of("kind", JobKind),
         _one_of("state", CompletionState),
-        Index(None, "search_id", "state"),
+        # Sums over the ledger are taken at every step; its rows hold whole prompts.
+        Index("ix_completion_cost", "search_id", "state", *COSTS),
         Index(None, "problem_digest", "key"),
         Index(None, "job_id"),
     )

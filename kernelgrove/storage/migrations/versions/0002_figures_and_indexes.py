@@ -10,6 +10,7 @@ down_revision = "0001"
 OUTCOMES = (
     "'ok', 'compile_error', 'runtime_error', 'wrong_result', 'timeout', 'out_of_memory', 'worker_died', 'rejected'"
 )
+COST = "search_id state model cost_usd tokens input_tokens output_tokens reserve_usd reserve_tokens".split()
 LIGHT = "search_id outcome stage basis time_ms time_low_ms time_high_ms timing baselines speedup".split()
 
 
@@ -53,6 +54,8 @@ def _indexes() -> None:
     best = ["search_id", "outcome", "basis", "time_ms"]
     _only("ix_implementation_best", "implementation", best, "duplicate_of IS NULL")
     op.drop_index("ix_evaluation_search_id", "evaluation")
+    op.drop_index("ix_completion_search_id_state", "completion")
+    op.create_index("ix_completion_cost", "completion", COST)
     op.create_index("ix_evaluation_light", "evaluation", LIGHT)
     _only("ix_evaluation_remeasured", "evaluation", ["search_id", "remeasures"], "remeasures IS NOT NULL")
     _only("ix_evaluation_message", "evaluation", ["search_id"], "message <> ''")

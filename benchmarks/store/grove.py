@@ -120,7 +120,6 @@ class Grove:
         self.step += 2
         self.next_node += 1
 
-
     def _pay(self, job: Job, proposal: Proposal) -> None:
         request = ProposalRequest(job.kind, job.key, PROBLEM, INSTANCE, "H100", "triton", 1)
         call = self.store.plan_completion(job, "rules", request, 0.02, 4000)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from sys import intern
@@ -47,22 +47,17 @@ _JOB_STATES = {str(s): s for s in JobState}
 _JOB_KINDS = {str(k): k for k in JobKind}
 
 
-def _maker(view: type[_T]) -> Callable[..., _T]:
-    """Makes *view*s from values for all of their fields, in order. A frozen dataclass sets each field through a guard;
-    a twin of the same layout that has none takes a quarter of the time, and a large tree has half a million objects."""
+def _twin(view: type) -> Any:
+    """A class laid out as the frozen dataclass *view* is, but open: it is filled in and then becomes a *view*, by its
+    ``__class__``. A frozen one sets each field through a guard, which takes four times as long, and a large tree has
+    half a million objects."""
     assert is_dataclass(view)
-    twin = make_dataclass(view.__name__, [field.name for field in fields(view)], slots=True)
-
-    def make(*values: Any) -> _T:
-        made = twin(*values)
-        made.__class__ = view
-        return made  # type: ignore[no-any-return]
-
-    return make
+    return make_dataclass(view.__name__, [field.name for field in fields(view)], slots=True)
 
 
-_make_node, _make_idea, _make_implementation = _maker(NodeView), _maker(Idea), _maker(ImplementationView)
-_make_evaluation, _make_job = _maker(EvaluationView), _maker(JobView)
+_NodeTwin, _IdeaTwin, _ImplementationTwin, _EvaluationTwin, _JobTwin = map(
+    _twin, (NodeView, Idea, ImplementationView, EvaluationView, JobView)
+)
 
 
 @dataclass(frozen=True)
@@ -87,14 +82,15 @@ def take(connection: Connection, search: int) -> Snapshot:
     if seed is None:
         raise missing(connection, search)
     with _collecting_nothing():
-        nodes = {row[0]: _node(row) for row in _NODES.stream(connection, search=search, after=0)}
+        nodes = _nodes(_NODES.stream(connection, search=search, after=0))
         judged = _judged(connection, search)
         rows = _MADE.rows(connection, search=search, after=0)
         again = _Again(connection, search)
         _add_missing(connection, search, rows, again, judged)
-        made = {row[0]: _implementation(row, judged, again) for row in rows}
+        made = _implementations(rows, judged, again)
         del rows, judged
-        jobs = {row[0]: _job(row) for row in _JOBS.stream(connection, search=search)}
+        most = _SHARE.value(connection, search=search) > 0.3
+        jobs = _jobs((_ALL_JOBS if most else _JOBS).stream(connection, search=search))
     view = TreeView(
         search=search,
         seed=seed,
@@ -112,9 +108,9 @@ def _next(connection: Connection, old: Snapshot) -> Snapshot:
     step = _STEP.value(connection, search=search)
     seen = _last_rows(connection)
     jobs = _changed_jobs(connection, old)
-    nodes = {row[0]: _node(row) for row in _NODES.rows(connection, search=search, after=_last(view.nodes))}
+    nodes = _nodes(_NODES.rows(connection, search=search, after=_last(view.nodes)))
     for id_ in _touched(connection, old, jobs):
-        nodes |= {row[0]: _node(row) for row in _ONE_NODE.rows(connection, node=id_)}
+        nodes |= _nodes(_ONE_NODE.rows(connection, node=id_))
     rows = _MADE.rows(connection, search=search, after=_last(view.implementations))
     for program in {program for (program,) in _MEASURED.rows(connection, search=search, after=old.evaluation)}:
         rows += _OF_PROGRAM.rows(connection, search=search, program=program)
@@ -122,7 +118,7 @@ def _next(connection: Connection, old: Snapshot) -> Snapshot:
     again = _Again(connection, search) if rows else None
     if again is not None:
         _add_missing(connection, search, rows, again, judged)
-    made = {row[0]: _implementation(row, judged, again) for row in rows}
+    made = _implementations(rows, judged, again)
     if step == view.step and not nodes and not made and not jobs:
         return Snapshot(view, old.jobs, old.open, *seen)
     held = old.jobs
@@ -179,12 +175,12 @@ def part(
     views: dict[int, NodeView] = {}
     rows: list[Any] = []
     for id_ in nodes:
-        views |= {row[0]: _node(row) for row in _ONE_NODE.rows(connection, node=id_)}
+        views |= _nodes(_ONE_NODE.rows(connection, node=id_))
         rows += _OF_NODE.rows(connection, node=id_)
     judged: dict[int, EvaluationView] = {}
     again = _Again(connection, search)
     _add_missing(connection, search, rows, again, judged)
-    return views, {row[0]: _implementation(row, judged, again) for row in rows}
+    return views, _implementations(rows, judged, again)
 
 
 # ---------------------------------------------------------------------------------------------------- nodes
@@ -200,10 +196,16 @@ _PRUNING = Statement(
 )
 
 
-def _node(row: Any) -> NodeView:
-    id_, parent, base, address, round_, idea, rationale, category, state, because, model, rating = row
-    said = _make_idea(idea, rationale, intern(category))
-    return _make_node(id_, parent, base, address, round_, said, _NODE_STATES[state], because, intern(model), rating)
+def _nodes(rows: Iterable[Any]) -> dict[int, NodeView]:
+    found: dict[int, NodeView] = {}
+    for id_, parent, base, address, round_, idea, rationale, category, state, because, model, rating in rows:
+        said = _IdeaTwin(idea, rationale, intern(category))
+        said.__class__ = Idea
+        state = _NODE_STATES[state]
+        made = _NodeTwin(id_, parent, base, address, round_, said, state, because, intern(model), rating)
+        made.__class__ = NodeView
+        found[id_] = made
+    return found
 
 
 def _touched(connection: Connection, old: Snapshot, jobs: Mapping[int, JobView | None]) -> set[int]:
@@ -246,13 +248,19 @@ _ONE = Statement(text(f"SELECT {_LIGHT}, e.message FROM evaluation e WHERE e.id 
 _MANY = 100
 
 
-def _implementation(row: Any, judged: Mapping[int, EvaluationView], again: _Again | None) -> ImplementationView:
-    id_, node, address, repair_of, program, duplicate_of, model, evaluation = row
-    others = again.others(evaluation) if again and evaluation is not None else ()
-    return _make_implementation(
-        *(id_, node, address, repair_of, program, duplicate_of, intern(model), judged.get(evaluation)),
-        tuple(judged[other] for other in others),
-    )
+def _implementations(
+    rows: Iterable[Any], judged: Mapping[int, EvaluationView], again: _Again | None
+) -> dict[int, ImplementationView]:
+    found: dict[int, ImplementationView] = {}
+    for id_, node, address, repair_of, program, duplicate_of, model, judged_by in rows:
+        evaluation = judged.get(judged_by)
+        others = tuple(judged[other] for other in again.others(judged_by)) if again else ()
+        made = _ImplementationTwin(
+            id_, node, address, repair_of, program, duplicate_of, intern(model), evaluation, others
+        )
+        made.__class__ = ImplementationView
+        found[id_] = made
+    return found
 
 
 _REMEASURED = Statement(
@@ -274,18 +282,17 @@ class _Again:
     def __bool__(self) -> bool:
         return bool(self._of)
 
-    def others(self, evaluation: int) -> tuple[int, ...]:
+    def others(self, evaluation: int | None) -> tuple[int, ...]:
         """The other measurements of the program that *evaluation* measured, the first one first."""
+        if evaluation is None:
+            return ()
         return tuple(id_ for id_ in self._of.get(evaluation, ()) if id_ != evaluation)
 
 
 def _judged(connection: Connection, search: int) -> dict[int, EvaluationView]:
     """The evaluations that *search* made."""
     messages = dict(_MESSAGES.rows(connection, search=search))
-    shared: dict[str, JsonObject] = {}
-    return {
-        row[0]: _evaluation(row, messages.get(row[0], ""), shared) for row in _OWN.stream(connection, search=search)
-    }
+    return _evaluations(_OWN.stream(connection, search=search), messages)
 
 
 def _add_missing(
@@ -297,35 +304,40 @@ def _add_missing(
     if again:
         needed |= {other for id_ in needed for other in again.others(id_)}
     missing = needed - judged.keys()
-    shared: dict[str, JsonObject] = {}
     if len(missing) >= _MANY:
-        found = _REUSED.rows(connection, search=search)
-        judged |= {row[0]: _evaluation(row[:-1], row[-1], shared) for row in found}
+        judged |= _with_messages(_REUSED.rows(connection, search=search))
         missing -= judged.keys()
-    for id_ in missing:
-        for row in _ONE.rows(connection, id=id_):
-            judged[id_] = _evaluation(row[:-1], row[-1], shared)
+    judged |= _with_messages(row for id_ in missing for row in _ONE.rows(connection, id=id_))
 
 
-def _evaluation(row: Any, message: str, shared: dict[str, JsonObject]) -> EvaluationView:
-    """*shared* keeps one object of equal JSON: the reference's times are those of every candidate."""
-    id_, outcome, stage, basis, time_ms, low, high, timing, baselines, speedup = row
-    known = shared.get(baselines)
-    if known is None:
-        known = shared[baselines] = JsonObject(baselines)
-    interval = None if low is None or high is None else (low, high)
-    figures = JsonObject(speedup)
-    return _make_evaluation(
-        id_, _OUTCOMES[outcome], _STAGES[stage], message, _BASES[basis], time_ms, known, figures, interval, timing
-    )
+def _with_messages(rows: Iterable[Any]) -> dict[int, EvaluationView]:
+    """As ``_evaluations``, of rows whose last column is the message."""
+    rows = list(rows)
+    return _evaluations([row[:-1] for row in rows], {row[0]: row[-1] for row in rows})
+
+
+def _evaluations(rows: Iterable[Any], messages: Mapping[int, str]) -> dict[int, EvaluationView]:
+    shared: dict[str, JsonObject] = {}  # the reference's times are those of every candidate
+    found: dict[int, EvaluationView] = {}
+    for id_, outcome, stage, basis, time_ms, low, high, timing, baselines, speedup in rows:
+        known = shared.get(baselines)
+        if known is None:
+            known = shared[baselines] = JsonObject(baselines)
+        outcome, stage, basis = _OUTCOMES[outcome], _STAGES[stage], _BASES[basis]
+        interval = None if low is None or high is None else (low, high)
+        message, figures = messages.get(id_, ""), JsonObject(speedup)
+        made = _EvaluationTwin(id_, outcome, stage, message, basis, time_ms, known, figures, interval, timing)
+        made.__class__ = EvaluationView
+        found[id_] = made
+    return found
 
 
 def evaluation(connection: Connection, number: int) -> EvaluationView:
     """Raises NotFound."""
-    row = _ONE.first(connection, id=number)
-    if row is None:
+    found = _with_messages(_ONE.rows(connection, id=number))
+    if not found:
         raise NotFound(f"There is no evaluation e{number} in this database.")
-    return _evaluation(row[:-1], row[-1], {})
+    return found[number]
 
 
 # ----------------------------------------------------------------------------------------------------- jobs
@@ -334,6 +346,11 @@ _COLUMNS = "id, kind, state, node_id, implementation_id, key, payload, reason"
 # All but evaluations that are done: a strategy must see those that were given up too.
 _SHOWN = f"SELECT {_COLUMNS} FROM job WHERE {{}} AND (kind <> 'evaluate' OR state <> 'done') ORDER BY id"
 _JOBS = Statement(text(_SHOWN.format("search_id = :search")))
+# The whole table, where most of it is this search's: in the order in which it lies.
+_ALL_JOBS = Statement(text(_SHOWN.format("search_id + 0 = :search")))
+_SHARE = Statement(
+    text("SELECT (SELECT count(*) FROM node WHERE search_id = :search) * 1.0 / (SELECT max(id) FROM node)")
+)
 _NEW_JOBS = Statement(text(_SHOWN.format("search_id + 0 = :search AND id > :after")))
 _OPEN_JOBS = Statement(
     text(
@@ -343,9 +360,14 @@ _OPEN_JOBS = Statement(
 _ONE_JOB = Statement(text(f"SELECT {_COLUMNS} FROM job WHERE id = :job"))
 
 
-def _job(row: Any) -> JobView:
-    id_, kind, state, node, implementation, key, payload, reason = row
-    return _make_job(id_, _JOB_KINDS[kind], _JOB_STATES[state], node, implementation, key, JsonObject(payload), reason)
+def _jobs(rows: Iterable[Any]) -> dict[int, JobView]:
+    found: dict[int, JobView] = {}
+    for id_, kind, state, node, implementation, key, payload, reason in rows:
+        kind, state = _JOB_KINDS[kind], _JOB_STATES[state]
+        made = _JobTwin(id_, kind, state, node, implementation, key, JsonObject(payload), reason)
+        made.__class__ = JobView
+        found[id_] = made
+    return found
 
 
 def _open(jobs: Iterable[JobView]) -> frozenset[int]:
@@ -357,10 +379,9 @@ def _changed_jobs(connection: Connection, old: Snapshot) -> dict[int, JobView | 
     search = old.view.search
     now: dict[int, JobView | None] = {}
     for statement, values in ((_NEW_JOBS, {"after": old.job}), (_OPEN_JOBS, {})):
-        now |= {row[0]: _job(row) for row in statement.rows(connection, search=search, **values)}
+        now |= _jobs(statement.rows(connection, search=search, **values))
     for id_ in old.open.difference(now):
-        (row,) = _ONE_JOB.rows(connection, job=id_)
-        job = _job(row)
+        job = _jobs(_ONE_JOB.rows(connection, job=id_))[id_]
         now[id_] = None if job.kind is JobKind.EVALUATE else job
     return {id_: now[id_] for id_ in sorted(now) if _differs(old.jobs.get(id_), now[id_])}
 

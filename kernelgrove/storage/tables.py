@@ -21,6 +21,7 @@ Schema changes need a new migration; a test compares this module with what the m
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import ConfigDict
 from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, Integer, MetaData, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
@@ -57,7 +58,7 @@ def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
 
 def _only(name: str, *columns: str, where: str) -> Index:
     """An index over some rows."""
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+    return Index(name, *columns, sqlite_where=text(where))
 
 
 #: Columns of a completion that are summed up.
@@ -88,6 +89,8 @@ def _figure() -> Any:
 
 class Table(SQLModel):
     metadata = _metadata
+    # Rows are not validated, so nobody needs what pydantic would build for it.
+    model_config = ConfigDict(defer_build=True)  # type: ignore[assignment]
 
 
 class Problem(Table, table=True):

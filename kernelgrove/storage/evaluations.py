@@ -16,9 +16,9 @@ from ..model import DETERMINISTIC, Basis, EvaluationView, Outcome, Stage, speaki
 from ..ports import EvaluatedResult
 from .queries import must_exist
 from .searches import device_id
-from .snapshot import evaluation
 from .statements import Statement, adding, one_of
 from .tables import DEVICE, EVALUATION, SEARCH
+from .views import evaluation
 
 
 @dataclass(frozen=True)

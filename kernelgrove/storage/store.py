@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from ..errors import EmptyGrove, NotFound, StoreError
 from ..model import Action, Device, EvaluationRequest, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
 from ..ports import EvaluatedResult, Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
-from . import migrate, queries, snapshot
+from . import migrate, queries, snapshot, views
 from .connect import Found, Location, locate, look, reading_engine, set_durable, translated, writing_engine
 from .later import Later
 from .queries import Spent
@@ -214,7 +214,7 @@ class SqliteStore:
 
     def code(self, program: str) -> str:
         with self.read() as connection:
-            return snapshot.code(connection, program)
+            return views.code(connection, program)
 
     # decisions and jobs
 

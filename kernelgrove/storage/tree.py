@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import text
 
 from ..model import ImplementationView, NodeState, NodeView
-from . import snapshot
+from . import snapshot, views
 from .ids import show, show_or_none
 from .overview import search_row
 from .statements import Statement
@@ -106,7 +106,7 @@ def tree_document(
         skeleton = _SKELETON.rows(connection, search=search)
         shown = fold(skeleton, counts, depth=depth, hide_pruned=hide_pruned, only_with=bool(outcomes))
         if len(shown.nodes) <= _FEW:
-            nodes, implementations = snapshot.part(connection, search, shown.nodes)
+            nodes, implementations = views.part(connection, search, shown.nodes)
         else:
             view = snapshot.take(connection, search).view
             nodes, implementations = view.nodes, view.implementations

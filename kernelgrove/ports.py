@@ -226,7 +226,8 @@ JobResult = IdeasResult | CodeResult | EvaluatedResult | RatedResult
 
 
 class Store(Protocol):
-    """The only state. Thread-safe. Every write is one transaction that is durable when the call returns.
+    """The only state. Thread-safe. Every write is one transaction that is durable when the call returns; a lease
+    (``claim``, ``renew``) outlives any process, and a power cut may take it back: the job is queued then.
 
     Raises NotFound for an unknown id, StoreError for a database that cannot be used.
     """
@@ -242,6 +243,10 @@ class Store(Protocol):
     def set_status(
         self, search: int, status: SearchStatus, stopped_by: StoppedBy | None = None, note: str = ""
     ) -> None: ...
+
+    def take_search(self, seen: SearchRecord, owner: str) -> bool:
+        """Set a search ``running``, noted as *owner*'s, unless its state is no longer the one *seen*: of two
+        controllers that found it free at the same moment one gets it, and the other False."""
 
     def set_options(self, search: int, options: Mapping[str, Any]) -> None:
         """Replace ``spec.options`` (budgets raised on resume)."""
@@ -261,7 +266,9 @@ class Store(Protocol):
         the search has moved past *step* (another controller). Returns the job ids."""
 
     def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
-        """Lease the oldest queued job of these kinds (or one whose lease expired, with attempt + 1)."""
+        """Lease the oldest queued job of these kinds (or one whose lease expired, with attempt + 1). An owner is one
+        process, alive since it asks: what it holds itself is never leased to it again, however late its clock says
+        it is."""
 
     def renew(self, job: Job, lease_s: float) -> bool:
         """False when the lease was lost."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, insert, select, update
 
 from ..model import Basis, Device, Idea, Instance, NodeState, Problem, SearchStatus, StoppedBy
 from ..ports import SearchRecord, SearchSpec
@@ -149,6 +149,18 @@ def update_search(connection: Connection, search: int, **values: Any) -> None:
     """Raises NotFound."""
     if connection.execute(update(SEARCH).where(SEARCH.c.id == search).values(**values)).rowcount == 0:
         raise missing(connection, search)
+
+
+def take(connection: Connection, seen: SearchRecord, owner: str) -> bool:
+    """Running, for *owner*, if nothing has changed how it stands since it was *seen*."""
+    as_seen = and_(
+        SEARCH.c.id == seen.id,
+        SEARCH.c.status == str(seen.status),
+        SEARCH.c.stopped_by.is_not_distinct_from(None if seen.stopped_by is None else str(seen.stopped_by)),
+        SEARCH.c.note == seen.note,
+    )
+    running = {"status": str(SearchStatus.RUNNING), "stopped_by": None, "note": owner}
+    return connection.execute(update(SEARCH).where(as_seen).values(running)).rowcount == 1
 
 
 def add_elapsed(connection: Connection, search: int, seconds: float) -> None:

@@ -193,6 +193,10 @@ class SqliteStore:
                 note=note,
             )
 
+    def take_search(self, seen: SearchRecord, owner: str) -> bool:
+        with self.write() as connection:
+            return searches.take(connection, seen, owner)
+
     def set_options(self, search: int, options: Mapping[str, Any]) -> None:
         with self.write() as connection:
             searches.update_search(connection, search, options=dict(options))

@@ -161,6 +161,15 @@ def test_status_options_and_time_are_kept(store: Store, search: int) -> None:
     assert record.spec.options == {"trials": 9} and record.elapsed_s == pytest.approx(3.5)
 
 
+def test_of_two_that_found_a_search_free_one_gets_it(store: Store, search: int) -> None:
+    store.set_status(search, SearchStatus.PAUSED, StoppedBy.USER, "stopped")
+    seen = store.search(search)
+    assert store.take_search(seen, "one") and not store.take_search(seen, "two")
+    taken = store.search(search)
+    assert (taken.status, taken.stopped_by, taken.note) == (SearchStatus.RUNNING, None, "one")
+    assert store.take_search(taken, "three"), "whoever has seen it running, and its owner dead, may take it"
+
+
 def test_what_is_not_there_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound):
         store.latest_search()

@@ -151,7 +151,8 @@ def test_where_nothing_has_changed_the_snapshot_is_the_same_one(life: Life) -> N
 
 def test_json_is_decoded_when_it_is_looked_into() -> None:
     value = JsonObject('{"eager": 1.5, "compile": null}')
-    assert value == {"eager": 1.5, "compile": None} and {"eager": 1.5, "compile": None} == value
+    same = {"eager": 1.5, "compile": None}
+    assert value == same and same == value
     assert value.get("eager") == 1.5 and value.get("other", 7) == 7 and "compile" in value and len(value) == 2
     assert dict(value) == {"eager": 1.5, "compile": None} and repr(value) == "{'eager': 1.5, 'compile': None}"
     with pytest.raises(TypeError):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from heapq import nsmallest
 from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
@@ -368,15 +369,26 @@ class TreeView:
         return _grouped(self.implementations.values(), lambda i: i.node)
 
     def in_flight(self, *kinds: JobKind) -> tuple[JobView, ...]:
-        return tuple(j for j in self.jobs if j.in_flight and (not kinds or j.kind in kinds))
+        return tuple(j for j in self._in_flight if j.kind in kinds) if kinds else self._in_flight
+
+    @cached_property
+    def _in_flight(self) -> tuple[JobView, ...]:
+        return tuple(j for j in self.jobs if j.in_flight)
 
     def judged(self) -> Iterator[ImplementationView]:
         return (i for i in self.implementations.values() if i.evaluation is not None)
 
     def best(self, k: int) -> tuple[ImplementationView, ...]:
         """The *k* fastest implementations that passed, fastest first; of equal ones the one nearer the root."""
-        passed = [i for i in self.implementations.values() if i.ok and i.time_ms is not None and i.duplicate_of is None]
-        return tuple(sorted(passed, key=lambda i: (i.time_ms, len(i.address), i.address))[:k])
+        passed = [
+            (e.time_ms, len(i.address), i.address, i.id)
+            for i in self.implementations.values()
+            if (e := i.evaluation) is not None
+            and e.time_ms is not None
+            and e.outcome is Outcome.OK
+            and i.duplicate_of is None
+        ]
+        return tuple(self.implementations[id_] for *_, id_ in nsmallest(k, passed))
 
     def lineage(self, node: int) -> tuple[NodeView, ...]:
         """From the root to *node*, both included."""

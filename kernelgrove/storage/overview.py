@@ -16,7 +16,8 @@ from ..errors import NotFound, UsageError
 from ..model import Basis
 from .ids import parse, parse_as, show
 from .importers.placeholder import attached
-from .queries import decode, first, missing, must_exist, rows, spent, value
+from .queries import decode, first, missing, must_exist, rows, value
+from .spending import spent
 from .store import SqliteStore
 
 
@@ -73,7 +74,7 @@ def search_document(store: SqliteStore, search: int) -> dict[str, Any]:
     evaluations included, duplicates not. Raises NotFound."""
     with store.read() as connection:
         row = search_row(connection, search)
-        costs = spent(connection, search)
+        costs, _ = spent(connection, search)
         best = next(iter(_leaders(connection, 1, search)), None)
         nodes = value(connection, "SELECT count(*) FROM node WHERE search_id = :search", search=search)
         made = value(connection, "SELECT count(*) FROM implementation WHERE search_id = :search", search=search)

@@ -77,7 +77,7 @@ def take(connection: Connection, search: int) -> Snapshot:
         implementations=MappingProxyType(made),
         jobs=tuple(jobs.values()),
     )
-    return Snapshot(view, jobs, _open(jobs.values()), *_last_rows(connection))
+    return _snapshot(view, jobs, _open(jobs.values()), _last_rows(connection))
 
 
 def _next(connection: Connection, old: Snapshot) -> Snapshot:
@@ -98,9 +98,12 @@ def _next(connection: Connection, old: Snapshot) -> Snapshot:
     made = implementations_of(rows, judged, again)
     if step == view.step and not nodes and not made and not jobs:
         return Snapshot(view, old.jobs, old.open, *seen)
-    held = old.jobs
-    if jobs:
-        held = {id_: job for id_, job in {**old.jobs, **jobs}.items() if job is not None}
+    held = dict(old.jobs) if jobs else old.jobs
+    for id_, job in jobs.items():
+        if job is None:
+            held.pop(id_, None)  # type: ignore[attr-defined]
+        else:
+            held[id_] = job  # type: ignore[index]
     now = TreeView(
         search=search,
         seed=view.seed,
@@ -111,7 +114,13 @@ def _next(connection: Connection, old: Snapshot) -> Snapshot:
         jobs=tuple(held.values()) if jobs else view.jobs,
     )
     open_ = old.open.difference(jobs) | _open(job for job in jobs.values() if job is not None)
-    return Snapshot(now, held, open_, *seen)
+    return _snapshot(now, held, open_, seen)
+
+
+def _snapshot(view: TreeView, jobs: Mapping[int, JobView], open_: frozenset[int], seen: tuple[int, int]) -> Snapshot:
+    # What the view would find by looking through all of its jobs.
+    vars(view)["_in_flight"] = tuple(job for id_ in sorted(open_) if (job := jobs[id_]).in_flight)
+    return Snapshot(view, jobs, open_, *seen)
 
 
 def _with(old: Mapping[int, _T], changed: Mapping[int, _T]) -> Mapping[int, _T]:

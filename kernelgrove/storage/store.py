@@ -18,10 +18,10 @@ from sqlalchemy import Connection, Engine
 from ..errors import EmptyGrove, NotFound, StoreError
 from ..model import Action, Device, EvaluationRequest, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
 from ..ports import EvaluatedResult, Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
-from . import migrate, queries, snapshot, views
+from . import migrate, queries, snapshot, spending, views
 from .connect import Found, Location, locate, look, reading_engine, set_durable, translated, writing_engine
 from .later import Later
-from .queries import Spent
+from .spending import Settled, Spent
 
 if TYPE_CHECKING:
     from . import evaluations, ledger, replays, results, searches
@@ -77,7 +77,8 @@ class SqliteStore:
         self._writing: Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._trees: dict[int, snapshot.Snapshot] = {}
-        self._trees_lock = threading.Lock()
+        self._settled: dict[int, Settled] = {}
+        self._kept_lock = threading.Lock()  # of these two
 
     # transactions
 
@@ -208,7 +209,7 @@ class SqliteStore:
     # the tree
 
     def tree(self, search: int) -> TreeView:
-        with self._trees_lock, self.read() as connection:
+        with self._kept_lock, self.read() as connection:
             before = self._trees.pop(search, None)
             now = snapshot.take(connection, search) if before is None else before.next(connection)
             self._trees[search] = now  # the last one taken is last
@@ -283,8 +284,9 @@ class SqliteStore:
 
     def spent(self, search: int) -> Spent:
         """What *search*'s proposer calls cost, and what those in flight may still cost."""
-        with self.read() as connection:
-            return queries.spent(connection, search)
+        with self._kept_lock, self.read() as connection:
+            now, self._settled[search] = spending.spent(connection, search, self._settled.get(search))
+            return now
 
     # what is known
 

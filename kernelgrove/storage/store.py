@@ -24,12 +24,13 @@ from .later import Later
 from .spending import Settled, Spent
 
 if TYPE_CHECKING:
-    from . import evaluations, ledger, replays, results, searches
+    from . import evaluations, ledger, replays, results, searches, seeding
     from . import jobs as machine
 else:
     # These import the tables, and with them SQLModel, which a command that only reads should not wait for.
-    machine, evaluations, ledger, replays, results, searches = (
-        Later(f"{__package__}.{name}") for name in ("jobs", "evaluations", "ledger", "replays", "results", "searches")
+    machine, evaluations, ledger, replays, results, searches, seeding = (
+        Later(f"{__package__}.{name}")
+        for name in ("jobs", "evaluations", "ledger", "replays", "results", "searches", "seeding")
     )
 
 #: Searches whose last snapshot is kept, to make the next one from.
@@ -303,6 +304,19 @@ class SqliteStore:
         it was. Raises NotFound, and StoreError for a request of another problem."""
         with self.write() as connection:
             return replays.add(connection, implementation, request, protocol, ended, time.time())
+
+    def survivors(
+        self, search: int, request: EvaluationRequest, protocol: int, device: Device
+    ) -> Sequence[seeding.Survivor]:
+        """What of *search* passed its newest replay on *device* by the rules of *request*. Raises NotFound."""
+        view = self.tree(search)
+        with self.read() as connection:
+            return seeding.survivors(connection, view, request, protocol, device)
+
+    def create_from_survivors(self, spec: SearchSpec, root: Idea, seeds: Sequence[seeding.Survivor]) -> int:
+        """As ``create_search``, with *seeds* in the tree of the new search."""
+        with self.write() as connection:
+            return seeding.create(connection, spec, root, seeds, time.time())
 
     def replayed_evaluation(
         self, implementation: int, request: EvaluationRequest, protocol: int, device: Device

@@ -226,8 +226,10 @@ JobResult = IdeasResult | CodeResult | EvaluatedResult | RatedResult
 
 
 class Store(Protocol):
-    """The only state. Thread-safe. Every write is one transaction that is durable when the call returns; a lease
-    (``claim``, ``renew``) outlives any process, and a power cut may take it back: the job is queued then.
+    """The only state. Thread-safe. Every write is one transaction, which outlives any process once the call has
+    returned. What cannot be had again (a result, a paid call, a status) is on the disk by then. What can (``record``,
+    ``claim``, ``renew``, ``plan_completion``, ``add_elapsed``) is there at the latest with the next of those, in order:
+    after a power cut a decision that nothing had come of yet may be made again, a leased job be queued.
 
     Raises NotFound for an unknown id, StoreError for a database that cannot be used.
     """

@@ -2,7 +2,7 @@
 
 A node here is an idea, its implementation with 4 KB of code and its evaluation with 2 KB of JSON, by the calls that a
 controller makes for it: a decision and a job, its claim and its end, for the idea and for the program; the claim and
-the end of the evaluation. Eight transactions, each on the disk when it returns.
+the end of the evaluation. Eight transactions; the three results are on the disk when the call returns.
 """
 
 from __future__ import annotations
@@ -119,6 +119,27 @@ class Grove:
         assert job is not None and store.finish(job, EvaluatedResult(judged, DEVICE))
         self.step += 2
         self.next_node += 1
+
+    def record_together(self, parts: list[tuple[Idea, str, EvaluationResult]]) -> None:
+        """Nodes whose ideas came as one answer, and whose programs one decision asked for: what ``branch`` does."""
+        store, search = self.store, self.search
+        payload = {"parent": self.root, "base": None, "count": len(parts), "round": 1}
+        store.record(search, self.step, [], [PlannedJob(JobKind.IDEATE, f"ideate:{self.number}", payload)])
+        job = store.claim(search, "bench", [JobKind.IDEATE], 60.0)
+        assert job is not None and store.finish(job, IdeasResult(tuple(text for text, _, _ in parts), "rules"))
+        nodes = range(self.next_node, self.next_node + len(parts))
+        wanted = [
+            PlannedJob(JobKind.IMPLEMENT, f"implement:{node}", {"node": node, "variant": 0}, node=node)
+            for node in nodes
+        ]
+        store.record(search, self.step + 1, [], wanted)
+        for _, program, judged in parts:
+            job = store.claim(search, "bench", [JobKind.IMPLEMENT], 60.0)
+            assert job is not None and store.finish(job, CodeResult(program, "rules"))
+            job = store.claim(search, "bench", [JobKind.EVALUATE], 60.0)
+            assert job is not None and store.finish(job, EvaluatedResult(judged, DEVICE))
+        self.step += 2
+        self.next_node += len(parts)
 
     def _pay(self, job: Job, proposal: Proposal) -> None:
         request = ProposalRequest(job.kind, job.key, PROBLEM, INSTANCE, "H100", "triton", 1)

@@ -204,7 +204,7 @@ class SqliteStore:
             searches.update_search(connection, search, options=dict(options))
 
     def add_elapsed(self, search: int, seconds: float) -> None:
-        with self.write() as connection:
+        with self.write(durable=False) as connection:
             searches.add_elapsed(connection, search, seconds)
 
     # the tree
@@ -227,7 +227,8 @@ class SqliteStore:
     def record(
         self, search: int, step: int, actions: Sequence[Action], jobs: Sequence[PlannedJob], note: str = ""
     ) -> tuple[int, ...]:
-        with self.write() as connection:
+        # A power cut that takes a decision back takes all that came of it: it is made again.
+        with self.write(durable=False) as connection:
             return machine.record(connection, search, step, actions, jobs, note, time.time())
 
     def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
@@ -272,7 +273,7 @@ class SqliteStore:
     def plan_completion(
         self, job: Job, model: str, request: ProposalRequest, reserve_usd: float = 0.0, reserve_tokens: int = 0
     ) -> int:
-        with self.write() as connection:
+        with self.write(durable=False) as connection:  # ``mark_sent`` is flushed before the call, and this with it
             return ledger.plan(connection, job, model, request, reserve_usd, reserve_tokens, time.time())
 
     def mark_sent(self, completion: int) -> None:

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from .errors import UsageError
-from .model import Backend, Precision
+from .model import BASELINES, Backend, Precision, Provenance
 from .strategies.options import nearest, number_above, whole, wholes
 
 FILE = "kernelgrove.toml"
@@ -48,14 +48,25 @@ def _seconds(value: Any) -> float | None:
     return number
 
 
-def _one_of(kind: type[StrEnum]) -> Any:
+def _one_of(kind: Iterable[StrEnum]) -> Any:
+    names = [str(k) for k in kind]
+
     def read(value: Any) -> str:
-        if str(value) not in set(kind):
-            hint = nearest(str(value), [k.value for k in kind])
-            raise ValueError(f"one of {', '.join(kind)}" + (f" (did you mean {hint}?)" if hint else ""))
+        if str(value) not in names:
+            hint = nearest(str(value), names)
+            raise ValueError(f"one of {', '.join(names)}" + (f" (did you mean {hint}?)" if hint else ""))
         return str(value)
 
     return read
+
+
+def _baselines(value: Any) -> tuple[str, ...]:
+    """Names of BASELINES, eager among them whether it is named or not."""
+    names = value.split(",") if isinstance(value, str) else list(value)
+    named = [str(name).strip() for name in names]
+    if any(name not in BASELINES for name in named):
+        raise ValueError(f"one or more of {', '.join(BASELINES)}")
+    return tuple(name for name in BASELINES if name == BASELINES[0] or name in named)
 
 
 def _models(value: Any) -> tuple[str, ...]:
@@ -131,6 +142,8 @@ class SearchConfig(BaseSettings):
     parallel: Count = 4
     trials: Count = 5
     samples: Count = 100
+    require: Annotated[str, BeforeValidator(_one_of([Provenance.CUSTOM]))] | None = None
+    baselines: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_baselines)] = BASELINES[:2]
 
     #: Flags that are options of the strategy.
     STRATEGY_FLAGS: ClassVar[tuple[str, ...]] = ("rounds", "width", "depth", "top_k")
@@ -151,6 +164,8 @@ class SearchConfig(BaseSettings):
             "backend": self.backend,
             "trials": self.trials,
             "samples": self.samples,
+            "require": self.require,
+            "baselines": list(self.baselines),
             "timeout_s": self.timeout,
             "parallel": self.parallel,
             "temperature": self.temperature,

@@ -121,6 +121,7 @@ class Precision(StrEnum):
 class Backend(StrEnum):
     TRITON = "triton"
     CUDA = "cuda"
+    TORCH = "torch"
 
 
 class Provenance(StrEnum):
@@ -129,6 +130,10 @@ class Provenance(StrEnum):
     CUSTOM = "custom"
     MIXED = "mixed"
     LIBRARY = "library"
+
+
+#: What a candidate may be compared with. Eager is always there; the others are ``torch.compile`` and its modes.
+BASELINES = ("eager", "compile", "max-autotune")
 
 
 def digest(text: str) -> str:
@@ -225,7 +230,13 @@ class EvaluationRequest:
     timeout_s: float = 60.0
     timing: bool = True
     tolerance: float | None = None  # None: the fp64-referenced rule; else KernelBench's allclose(atol=rtol)
+    require: str | None = None  # a provenance that is demanded ("custom"); else the candidate is rejected
+    baselines: tuple[str, ...] = ("eager", "compile")  # of BASELINES
     best_ms: float | None = None  # a screened time that cannot beat this is left at that; None: always timed sealed
+
+
+#: What of a search's options is handed on to its evaluations, under the same names.
+REQUEST_OPTIONS = ("backend", "trials", "samples", "timeout_s", "require", "baselines")
 
 
 @dataclass(frozen=True)

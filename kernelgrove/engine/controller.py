@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from ..errors import Conflict, EnvironmentLacks, EvaluatorError, KernelGroveError, ProposerError
 from ..model import (
     PROPOSER_KINDS,
+    REQUEST_OPTIONS,
     EvaluationRequest,
     EvaluationResult,
     JobKind,
@@ -340,7 +341,7 @@ class Controller:
             view = self._store.tree(self.search_id)
             program = view.implementations[job.implementation or 0].program
         options = self._spec.options
-        settings = {key: options[key] for key in ("backend", "trials", "samples", "timeout_s") if key in options}
+        settings = {key: options[key] for key in REQUEST_OPTIONS if key in options}
         return self._evaluator.evaluate(
             EvaluationRequest(
                 self._spec.instance,

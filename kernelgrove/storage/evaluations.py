@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, or_, select, text
+from sqlalchemy import Connection, Text, and_, bindparam, cast, or_, select, text
 
 from ..model import DETERMINISTIC, Basis, EvaluationView, Outcome, Stage, speaking
 from ..ports import EvaluatedResult
@@ -148,6 +148,12 @@ _KNOWN = Statement(
         SEARCH.c.id == bindparam("search"),
         one_of(EVALUATION.c.outcome, sorted(str(outcome) for outcome in DETERMINISTIC)),
         or_(EVALUATION.c.outcome != str(Outcome.OK), EVALUATION.c.time_ms.is_not(None)),
+        # What passed without the demand may not pass with it.
+        or_(
+            EVALUATION.c.outcome != str(Outcome.OK),
+            EVALUATION.c.provenance == "custom",
+            cast(SEARCH.c.options, Text).not_like('%"require": "custom"%'),
+        ),
     )
     .order_by(EVALUATION.c.id.desc())
     .limit(1)

@@ -398,6 +398,18 @@ def test_nothing_is_reused_under_other_conditions(store: Ledger, search: int, ch
     assert store.known_evaluation(store.create_search(replace(SPEC, **change), ROOT), program) is None
 
 
+@pytest.mark.parametrize(("provenance", "reused"), [("custom", True), ("mixed", False), (None, False)])
+def test_what_passed_is_reused_where_a_provenance_is_demanded_only_if_it_has_it(
+    store: Ledger, search: int, provenance: str | None, reused: bool
+) -> None:
+    (node,) = grow(store, search, "a")
+    program = implement(store, search, node, "x = 1").program
+    evaluate(store, replace(PASSED, provenance=provenance))
+    demanding = store.create_search(replace(SPEC, options={"require": "custom"}), ROOT)
+    assert (store.known_evaluation(demanding, program) is not None) is reused
+    assert store.known_evaluation(store.create_search(replace(SPEC, options={"require": None}), ROOT), program)
+
+
 def test_strange_answers_are_stored(store: Ledger, search: int) -> None:
     (node,) = grow(store, search, "half a pair \ud800 and NUL \x00")
     implement(store, search, node, "x = '\ud800'")

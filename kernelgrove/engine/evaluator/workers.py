@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ from typing import Any
 from kernelgrove.errors import EvaluatorError
 
 from . import nursery, sandbox
-from .protocol import PeerGone, ProtocolBreak, Reply, parse_reply, receive_with_fds, send_with_fds
+from .protocol import PeerGone, ProtocolBreak, Reply, fresh_number, parse_reply, receive_with_fds, send_with_fds
+from .replies import checked
 
-_TRITON_CACHE = "triton"  # in a worker's scratch folder, where clean_environment() points Triton
+#: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
+_TRITON_CACHE = "triton"
+CACHES = (_TRITON_CACHE, "extensions")
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -41,6 +44,15 @@ class WorkerFailed(Exception):
     def __init__(self, outcome: str, stage: str, message: str) -> None:
         super().__init__(message)
         self.outcome, self.stage, self.message = outcome, stage, message
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a worker starts with: a folder that holds some of CACHES. Where *scratch* is named, its own folder has to be
+    there: what was built knows itself by that path."""
+
+    folder: Path
+    scratch: str | None = None
 
 
 class Nursery:
@@ -64,7 +76,7 @@ class Nursery:
         self._sending = threading.Lock()
         with theirs, open(os.path.join(self._home, "log"), "wb") as log:  # noqa: PTH118, PTH123
             self._process = subprocess.Popen(
-                nursery.command(mode, theirs.fileno(), _import_paths()),
+                nursery.command(mode, theirs.fileno(), import_paths()),
                 env=sandbox.clean_environment(self._home, self._environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -109,12 +121,25 @@ class Nursery:
             "Run `kernelgrove doctor`.",
         )
 
-    def fork(self, device: str, facts: Mapping[str, Any], precision: str, timeout_s: float = 30.0) -> Worker:
-        """A fresh sandboxed worker, ready for a candidate."""
+    def fork(
+        self,
+        device: str,
+        facts: Mapping[str, Any],
+        precision: str,
+        prepared: Prepared | None = None,
+        timeout_s: float = 30.0,
+    ) -> Worker:
+        """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it."""
         self.wait_ready()
-        scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
+        if prepared is None or prepared.scratch is None:
+            scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
+        else:
+            scratch = prepared.scratch
+            Path(scratch).mkdir(mode=0o700)
+        if prepared is not None:
+            shutil.copytree(prepared.folder, scratch, dirs_exist_ok=True)
         if self._seed is not None:
-            shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE))
+            shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE), dirs_exist_ok=True)
         user = sandbox.claim_user()
         policy = {**asdict(self._policy), "scratch": scratch, "uid": user.uid if user else self._policy.uid}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -137,7 +162,7 @@ class Nursery:
             raise EvaluatorError(f"no worker could be started: {error}") from error
         worker = Worker(self, ours, pid, scratch, user)
         try:
-            worker.layers = worker.answer(0, Reply.READY, timeout_s)["layers"]
+            worker.layers = worker.answer(Reply.READY, timeout_s)["layers"]
         except (WorkerDied, WorkerTimeout, ProtocolBreak) as error:
             worker.close()
             raise EvaluatorError(f"a worker did not enter its sandbox: {error}. {self._last_words()}") from error
@@ -194,14 +219,14 @@ class Standby:
         self._lock = threading.Lock()
         self._nursery = self._make()
 
-    def fork(self, device: str, facts: Mapping[str, Any], precision: str) -> Worker:
+    def fork(self, device: str, facts: Mapping[str, Any], precision: str, prepared: Prepared | None = None) -> Worker:
         """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
         with self._lock:
             if not self._nursery.alive:
                 self._nursery.close()
                 self._nursery = self._make()
             nursery_now = self._nursery
-        return nursery_now.fork(device, facts, precision)
+        return nursery_now.fork(device, facts, precision, prepared)
 
     def seed_from(self, worker: Worker) -> None:
         self._nursery.seed_from(worker)
@@ -222,7 +247,7 @@ class Worker:
         self._sock = sock
         self.pid = pid
         self.scratch = scratch
-        self._sequence = 0
+        self._number = 0  # of the last request
         self.layers: list[dict[str, Any]] = []
         self.wall_s = 0.0  # of the last request: from just before it was sent until its answer was here
 
@@ -239,38 +264,43 @@ class Worker:
 
         Raises WorkerFailed, WorkerDied, WorkerTimeout, ProtocolBreak.
         """
-        self._sequence += 1
+        started = time.perf_counter()
+        self.send(op, fields, blobs)
+        reply = self.answer(expected, timeout_s)
+        self.wall_s = time.perf_counter() - started
+        return reply
+
+    def send(self, op: str, fields: Mapping[str, Any], blobs: Sequence[bytes | int] = ()) -> None:
+        """Send a request without waiting. Raises WorkerDied."""
+        self._number = fresh_number()
         made = [_memfd(blob) for blob in blobs if isinstance(blob, bytes)]
         fresh = iter(made)
         fds = [next(fresh) if isinstance(blob, bytes) else blob for blob in blobs]
-        started = time.perf_counter()
         try:
-            send_with_fds(self._sock, {"op": op, "seq": self._sequence, **fields}, fds)
+            send_with_fds(self._sock, {"op": op, "number": self._number, **fields}, fds)
         except (PeerGone, OSError):
             raise WorkerDied(self._how_it_died()) from None
         finally:
             for fd in made:
                 os.close(fd)
-        reply = self.answer(self._sequence, expected, timeout_s)
-        self.wall_s = time.perf_counter() - started
-        return reply
 
-    def answer(self, sequence: int, expected: Reply, timeout_s: float) -> dict[str, Any]:
+    def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
+        """The answer to what was last sent. A worker that gives none in time is killed, unless *keep*."""
         self._sock.settimeout(timeout_s)
         try:
             data = self._sock.recv(1 << 17)
         except TimeoutError:
-            self._owner.kill(self.pid)
+            if not keep:
+                self._owner.kill(self.pid)
             raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
         except ConnectionResetError:
             data = b""
         if not data:
             raise WorkerDied(self._how_it_died())
-        kind, payload = parse_reply(data, sequence, expected)
+        kind, payload = parse_reply(data, self._number, expected)
+        payload = checked(kind, payload)
         if kind is Reply.FAILED:
-            fields = (payload.get("outcome"), payload.get("stage"), payload.get("message"))
-            outcome, stage, message = (str(value)[:6000] for value in fields)
-            raise WorkerFailed(outcome, stage, message)
+            raise WorkerFailed(**payload)
         return payload
 
     def _how_it_died(self) -> str:
@@ -280,19 +310,42 @@ class Worker:
             return "it closed its connection and went on running"
         return words
 
-    def close(self) -> None:
-        """Kill whatever is left of it and remove its scratch folder."""
+    @property
+    def waiting(self) -> bool:
+        """Whether it is alive and has said nothing that it was not asked for."""
+        self._sock.settimeout(0.0)
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def furnish(self, folder: Path) -> None:
+        """Put what *folder* holds into its scratch folder, as its own."""
+        shutil.copytree(folder, self.scratch, dirs_exist_ok=True)
+        if self._user is not None:
+            sandbox.hand_over(self.scratch, self._user.uid)
+
+    def stop(self) -> str:
+        """Kill it and all that it started; its scratch folder, which stays until ``close``."""
         self._sock.close()
         if self._owner.exit_words(self.pid, 0.0) is None:
             self._owner.kill(self.pid)
             self._owner.exit_words(self.pid, 5.0)
+        return self.scratch
+
+    def close(self) -> None:
+        """Kill whatever is left of it and remove its scratch folder."""
+        self.stop()
         self._owner.forget(self.pid)
         shutil.rmtree(self.scratch, ignore_errors=True)
         if self._user is not None:
             self._user.release()
 
 
-def _import_paths() -> list[str]:
+def import_paths() -> list[str]:
     """The ``sys.path`` of a nursery: this package's root first (taken off again once it is imported), then what holds
     the standard library, torch, triton and numpy. Other folders of the caller's are none of a worker's business, and
     a copy of some library in one of them would shadow the one that a worker may read."""

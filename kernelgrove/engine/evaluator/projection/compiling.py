@@ -28,14 +28,17 @@ class CompileFailed(Exception):
         self.message = message
 
 
-def compile_launches(forward: Callable[[], object], facts: Mapping[str, Any]) -> list[Compiled]:
-    """Call *forward* once and return what became of each Triton launch, in order. *facts* is ``GpuSpec.facts()``.
+def compile_launches(
+    forward: Callable[[], object], facts: Mapping[str, Any], launchers: bool = False
+) -> list[Compiled]:
+    """Call *forward* once and return what became of each Triton launch, in order. *facts* is ``GpuSpec.facts()``;
+    with *launchers*, Triton's cache also gets what launching for real needs.
 
     Everything *forward* allocates should be on the meta device; other launches (ATen, CUDA C) are not seen here.
     Of an autotuned kernel the first configuration that compiles is taken. Raises CompileFailed, or whatever
     *forward* raises for a reason of its own (host code that needs a tensor's values, say).
     """
-    with driver.installed(facts) as recorder:
+    with driver.installed(facts, launchers) as recorder:
         try:
             forward()
         except Exception as error:

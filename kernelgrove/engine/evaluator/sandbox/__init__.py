@@ -5,8 +5,8 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 ``docs/design``, the evaluator.
 """
 
-from .environment import clean_environment
-from .identity import PrivateUser, claim_user
+from .environment import SEARCH_PATH, clean_environment
+from .identity import PrivateUser, claim_user, hand_over
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
 from .paths import default_read_paths
 from .probe import probe
@@ -22,6 +22,7 @@ from .processes import (
 
 __all__ = [
     "REQUIRED",
+    "SEARCH_PATH",
     "Layer",
     "Policy",
     "PrivateUser",
@@ -32,6 +33,7 @@ __all__ = [
     "default_read_paths",
     "descendants",
     "enter",
+    "hand_over",
     "kill_tree",
     "oom_kills",
     "probe",

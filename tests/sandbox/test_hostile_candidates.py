@@ -1,0 +1,215 @@
+"""Whole candidate files against one judge on the CPU: what they forge, break or leave behind costs only themselves.
+
+The judge's side runs in this process, with real nurseries and workers.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from kernelgrove.engine.evaluator.cpu_bench import CpuBench
+from kernelgrove.engine.evaluator.judging import judge
+from kernelgrove.engine.evaluator.references import JudgedReference
+from kernelgrove.engine.gpus.specs import find
+from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Outcome
+
+HEAD = """
+import torch
+import torch.nn as nn
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def double(x_ptr, y_ptr, count, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y_ptr + at, 2 * tl.load(x_ptr + at, mask=at < count, other=0.0), mask=at < count)
+
+
+def launch(x):
+    y = torch.empty_like(x)
+    double[(triton.cdiv(x.numel(), 64),)](x, y, x.numel(), BLOCK=64)
+    return y
+
+"""
+#: Says to the judge, in the name of the honest worker, whatever *change* makes of its replies.
+FORGING = """
+import sys
+worker = sys.modules["kernelgrove.engine.evaluator.worker"]
+honest = worker.send_reply
+
+def send_reply(sock, kind, number, payload):
+    payload = change(kind.name, payload)
+    body = worker.json.dumps(payload).encode()
+    sock.send(b"KGw1" + int(kind).to_bytes(2, "little") + number.to_bytes(4, "little") + body)
+
+worker.send_reply = send_reply
+"""
+
+
+def problem(forward: str, inputs: str = "[torch.randn(6, 40)]", head: str = "") -> Instance:
+    source = "import torch\nimport torch.nn as nn\n\n\nclass Model(nn.Module):\n"
+    body = f"{head}\n\ndef forward(self, x):\n" + textwrap.indent(textwrap.dedent(forward).strip(), "    ")
+    source += textwrap.indent(body, "    ") + f"\n\n\ndef get_inputs():\n    return {inputs}\n"
+    return Instance("p", str(abs(hash(source))), "full", source, "full", source)
+
+
+def candidate(forward: str, before: str = "", head: str = HEAD) -> str:
+    body = textwrap.indent(textwrap.dedent(forward).strip(), " " * 8)
+    return f"{head}{textwrap.dedent(before)}\nclass ModelNew(nn.Module):\n    def forward(self, x):\n{body}\n"
+
+
+DOUBLE = problem("return x * 2")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[CpuBench]:
+    bench = CpuBench(find("H100").facts(), 2, False)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="module")
+def run(bench: CpuBench) -> Callable[..., EvaluationResult]:
+    known: dict[str, JudgedReference] = {}
+
+    def run(code: str, instance: Instance = DOUBLE, **options: Any) -> EvaluationResult:
+        if instance.digest not in known:
+            known[instance.digest] = JudgedReference(instance, "cpu", "default", 1 << 28)
+        options = {"trials": 1, "timing": False, "timeout_s": 20.0, **options}
+        return judge(bench, lambda: known[instance.digest], EvaluationRequest(instance, code, **options))
+
+    return run
+
+
+def test_an_honest_candidate_passes(run: Callable[..., EvaluationResult]):
+    assert run(candidate("return launch(x)")).outcome is Outcome.OK
+
+
+def test_a_long_file_is_refused_unread(run: Callable[..., EvaluationResult]):
+    started = time.perf_counter()
+    found = run(candidate("return launch(x)") + "def f(a, b):\n    return a + b\n" * 100_000)
+    assert found.outcome is Outcome.COMPILE_ERROR and "at most 262,144" in found.message
+    assert time.perf_counter() - started < 1.0  # compiling it took minutes
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def f(:\n", "line 1: def f(:"),
+        ("x = '\x1b[2J", "line 1: x = '[2J)"),
+        ("x = '\ud800'", "surrogates not allowed"),
+        ("\0", "null"),
+        ("return 1\n", "outside function"),  # parses; the worker's compiler knows
+        ("x = " + "-" * 100_000 + "1", ""),
+    ],
+)
+def test_a_file_that_is_no_python_is_a_compile_error(run: Callable[..., EvaluationResult], code: str, says: str):
+    found = run(code)
+    assert found.outcome is Outcome.COMPILE_ERROR and says in found.message
+    assert found.message.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "timing"),
+    [
+        ("COUNTED", {"works": [{"kind": "triton"}]}, True),
+        ("COMPILED", {"seconds": float("nan")}, True),
+        ("COUNTED", {"launches": float("nan")}, True),
+        ("CALLED", {"unwritten": ["abc"]}, False),
+        ("CALLED", {"unwritten": [7]}, False),
+        ("CALLED", {"leaves": [["", 5, "float32", None]], "copied": False}, False),
+        ("CALLED", {"copied": "yes"}, False),
+    ],
+)
+def test_a_forged_reply_is_the_candidates_fault(
+    run: Callable[..., EvaluationResult], kind: str, change: dict[str, Any], timing: bool
+):
+    forged = f"def change(kind, payload):\n    return {{**payload, **{change!r}}} if kind == {kind!r} else payload\n"
+    forged = forged.replace("nan", "float('nan')")
+    found = run(candidate("return launch(x)", forged + FORGING), timing=timing)
+    assert found.outcome is Outcome.REJECTED and "protocol" in found.message
+
+
+def test_a_message_can_be_printed(run: Callable[..., EvaluationResult]):
+    found = run(candidate(r'raise ValueError("\ud800 tile \x1b[2J of odd size")'))
+    assert found.outcome is Outcome.RUNTIME_ERROR and "tile [2J of odd size" in found.message
+    assert found.message.encode()
+
+
+def test_launches_that_are_not_counted_give_no_figure(run: Callable[..., EvaluationResult]):
+    """Else the first few hundred, of next to nothing, would stand for all of them."""
+    found = run(candidate("for _ in range(230):\n    launch(x[:1, :1])\nreturn launch(x)"), timing=True)
+    assert found.outcome is Outcome.OK and found.time_ms is None and "231 launches" in found.message
+    assert run(candidate("launch(x)\nreturn launch(x)"), timing=True).time_ms is not None
+
+
+def test_the_order_of_a_dicts_keys_says_nothing(run: Callable[..., EvaluationResult]):
+    instance = problem("return {'y': x * 2, 'count': [x.shape[0], x[:1]]}")
+    right = candidate("return {'count': [6, launch(x)[:1] / 2], 'y': launch(x)}")
+    assert run(right, instance).outcome is Outcome.OK, run(right, instance).message
+    swapped = candidate("return {'count': [6, launch(x)[:1]], 'y': launch(x)}")
+    assert run(swapped, instance).outcome is Outcome.WRONG_RESULT
+
+
+SUMMARY = problem("return {'y': x * 2, 'total': float((x * 2).sum()), 'rows': x.shape[0], 'how': 'sum', 'none': None}")
+
+
+@pytest.mark.parametrize(
+    ("returned", "outcome"),
+    [
+        ("{'y': y, 'total': float(y.flip(0).sum()), 'rows': 6, 'how': 'sum', 'none': None}", Outcome.OK),
+        ("{'y': y, 'total': 0.0, 'rows': 6, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': float(y.sum()), 'rows': -5, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': float(y.sum()), 'rows': 6, 'how': 'max', 'none': None}", Outcome.WRONG_RESULT),
+        ("{'y': y, 'total': y.sum(), 'rows': 6, 'how': 'sum', 'none': None}", Outcome.WRONG_RESULT),
+    ],
+)
+def test_outputs_that_are_no_tensors_are_compared(
+    run: Callable[..., EvaluationResult], returned: str, outcome: Outcome
+):
+    found = run(candidate(f"y = launch(x)\nreturn {returned}"), SUMMARY, trials=2)
+    assert found.outcome is outcome, found.message
+
+
+def test_outputs_that_the_worker_does_not_describe_break_the_protocol(run: Callable[..., EvaluationResult]):
+    forged = "def change(kind, payload):\n    return {**payload, 'leaves': []} if kind == 'CALLED' else payload\n"
+    code = candidate("y = launch(x)\nreturn {'y': y, 'total': 0.0, 'rows': 6, 'how': '', 'none': 0}", forged + FORGING)
+    assert run(code, SUMMARY).outcome is Outcome.REJECTED
+
+
+EXPANDED_BUFFER = """
+def __init__(self):
+    super().__init__()
+    self.register_buffer("ones", torch.ones(6, 1).expand(6, 40))
+"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "forward", "honest"),
+    [
+        ("[torch.randn(6, 40)]", "return x.sum(1, keepdim=True).expand(-1, 8)", None),
+        ("[torch.randn(6, 40)]", "return x.unfold(1, 3, 1)", None),
+        ("[torch.randn(6, 1).expand(6, 40)]", "return x * 2", "return launch(x.contiguous())"),
+        ("[torch.randn(6, 40)]", "return x * self.ones", None),
+    ],
+)
+def test_tensors_whose_elements_share_memory(
+    run: Callable[..., EvaluationResult], inputs: str, forward: str, honest: str | None
+):
+    """An expanded output, input or buffer: what the reference does, a candidate may do, and is compared element by
+    element."""
+    head = EXPANDED_BUFFER if "self.ones" in forward else ""
+    instance = problem(forward, inputs, head)
+    body = "\n".join(f"    {line}" for line in head.splitlines())
+    own = f"{HEAD}\n\nclass ModelNew(nn.Module):\n{body}\n    def forward(self, x):\n        {honest or forward}\n"
+    found = run(own, instance, trials=2)
+    assert found.outcome is Outcome.OK, found.message
+    wrong = f"y = {(honest or forward)[7:]}.clone(); y[-1, ..., -1] += 1; return y"
+    last = own.replace(f"        {honest or forward}", f"        {wrong}")
+    assert run(last, instance).outcome is Outcome.WRONG_RESULT

@@ -8,10 +8,13 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kernelgrove.engine.evaluator import sandbox
+from kernelgrove.engine.evaluator.ahead import Ahead
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
 from kernelgrove.engine.evaluator.judging import judge
 from kernelgrove.engine.evaluator.references import JudgedReference
@@ -213,3 +216,90 @@ def test_tensors_whose_elements_share_memory(
     wrong = f"y = {(honest or forward)[7:]}.clone(); y[-1, ..., -1] += 1; return y"
     last = own.replace(f"        {honest or forward}", f"        {wrong}")
     assert run(last, instance).outcome is Outcome.WRONG_RESULT
+
+
+DROPPED = problem("return nn.functional.dropout(torch.tanh(x), 0.5), x * 2", "[torch.randn(32, 128)]")
+OWN_NOISE = """
+@triton.jit
+def drop(x_ptr, y_ptr, seed, count, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + at, mask=at < count, other=0.0)
+    kept = tl.rand(seed, at) > 0.5
+    y = 2 / (1 + tl.exp(-2 * x)) - 1
+    tl.store(y_ptr + at, tl.where(kept, 2 * y, 0.0), mask=at < count)
+
+
+def dropped(x, seed):
+    y = torch.empty_like(x)
+    drop[(triton.cdiv(x.numel(), 512),)](x, y, seed, x.numel(), BLOCK=512)
+    return y
+"""
+
+
+@pytest.mark.parametrize(
+    ("forward", "says"),
+    [
+        ("return dropped(x, int(torch.randint(1 << 30, ()))), launch(x)", ""),
+        ("return nn.functional.dropout(torch.tanh(x), 0.5), launch(x)", ""),
+        (
+            "return nn.functional.dropout(torch.tanh(torch.randn_like(x)), 0.5), launch(x)",
+            "output[0]: the reference is",
+        ),
+        ("return dropped(x, 1234), launch(x)", "its noise repeats"),
+        ("return dropped(x, int(torch.randint(1 << 30, ()))), launch(x) * 1.001", "output[1]["),
+    ],
+)
+def test_random_outputs_come_from_the_inputs(run: Callable[..., EvaluationResult], forward: str, says: str):
+    found = run(candidate(forward, OWN_NOISE), DROPPED, trials=2)
+    assert (found.outcome is Outcome.OK) == (not says) and says in found.message, found.message
+
+
+DEEP = """
+import os
+
+def dig(depth):
+    inside = os.open(".", os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=inside)
+        below = os.open("d", os.O_RDONLY, dir_fd=inside)
+        os.close(inside)
+        inside = below
+
+dig(3000)
+"""
+
+
+def test_deep_folders_are_removed_and_the_user_is_free_again(
+    run: Callable[..., EvaluationResult], bench: CpuBench, monkeypatch: pytest.MonkeyPatch
+):
+    claimed = []
+    claim = sandbox.claim_user
+    monkeypatch.setattr(sandbox, "claim_user", lambda: claimed.append(claim()) or claimed[-1])
+    found = run(candidate("return launch(x)", DEEP))
+    assert found.outcome is Outcome.OK, found.message
+    assert all(user._claim.fileno() == -1 for user in claimed if user is not None)
+    with bench.fork("default") as worker:
+        assert [path.name for path in Path(worker.scratch).parent.glob("w*")] == [Path(worker.scratch).name]
+
+
+CACHE = """
+import os, shutil
+shutil.rmtree(os.environ["TRITON_CACHE_DIR"], ignore_errors=True)
+"""
+
+
+@pytest.mark.parametrize("what", ["os.symlink({secret!r}, os.environ['TRITON_CACHE_DIR'])", "dig(1500)"])
+def test_a_candidate_is_compiled_ahead_without_the_judges_rights(
+    bench: CpuBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    (tmp_path / "key").write_text("secret")
+    before = CACHE + DEEP.replace("dig(3000)", "") + what.format(secret=str(tmp_path))
+    monkeypatch.setattr("kernelgrove.engine.evaluator.ahead.Standby", lambda *_: bench.compiling)
+    ahead = Ahead(bench.policy, bench.facts, {})
+    try:
+        prepared = ahead.compile(EvaluationRequest(DOUBLE, candidate("return launch(x)", before), timeout_s=20.0))
+        copied = [path for path in (prepared.folder.rglob("*") if prepared else ()) if path.is_file()]
+        assert not [path for path in copied if path.name == "key"]
+        assert copied or "symlink" in what
+    finally:
+        sandbox.remove(ahead._folder)

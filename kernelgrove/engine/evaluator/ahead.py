@@ -1,15 +1,13 @@
 """Compiling a candidate before it gets the GPU: a dry launch in a worker without one fills a Triton cache for it.
 
-What the dry worker wrote is copied, plain files only, into the cache of the worker that runs the same candidate, and of
-no other. Where a dry launch fails, nothing is lost: the candidate compiles at its first call, as it always could.
+What the dry worker wrote is copied, its own plain files only, into the cache of the worker that runs the same
+candidate, and of no other. Where a dry launch fails, nothing is lost: the candidate compiles at its first call, as it
+always could.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import stat
 import tempfile
 import threading
 from collections import OrderedDict
@@ -55,17 +53,17 @@ class Ahead:
                 with contextlib.suppress(WorkerFailed):
                     fields, blobs = dry.request(request.code)
                     worker.ask("compile", Reply.COMPILED, limit, {**fields, "launchers": True}, blobs)
-                scratch = worker.stop()
+                if not worker.stop():
+                    return None
                 kept = Path(tempfile.mkdtemp(dir=self._folder))
-                for name in CACHES:
-                    copy_plain(Path(scratch, name), kept / name)
-            return Prepared(kept, scratch if extension else None)
+                sandbox.Copier(worker.uid, _MOST_BYTES, _MOST_FILES).copy(worker.scratch, CACHES, kept)
+            return Prepared(kept, worker.scratch if extension else None)
         except (WorkerDied, WorkerTimeout, ProtocolBreak, EvaluatorError):
             return None
 
     def close(self) -> None:
         self._nursery.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        sandbox.remove(self._folder)
 
     def _arguments(self, request: EvaluationRequest) -> Dry | None:
         key = f"{request.instance.digest}:{request.instance.key}"
@@ -78,21 +76,3 @@ class Ahead:
                 while len(self._dry) > _KEPT_PROBLEMS:
                     self._dry.popitem(last=False)
             return self._dry[key]
-
-
-def copy_plain(source: Path, target: Path) -> None:
-    """Copy regular files and folders of *source*, which an untrusted process wrote and can no longer write; links and
-    all else are left out, and so is everything past a limit of bytes and files."""
-    left_bytes, left_files = _MOST_BYTES, _MOST_FILES
-    for folder, _folders, files in os.walk(source, followlinks=False):
-        inside = target / Path(folder).relative_to(source)
-        inside.mkdir(parents=True, exist_ok=True)
-        for name in files:
-            path = Path(folder, name)
-            status = path.lstat()
-            left_files -= 1
-            left_bytes -= status.st_size
-            if left_files < 0 or left_bytes < 0:
-                return
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                shutil.copy2(path, inside / name, follow_symlinks=False)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from .arena import Spec
+from .randomness import Draws, real
 from .structure import described, label
 
 _EPS_FP32 = torch.finfo(torch.float32).eps
@@ -40,6 +41,7 @@ class Expected:
     own_rows: torch.Tensor | None = None
     tolerance: float = 0.0
     random: bool = False
+    draws: Draws | None = None  # of a random tensor: what it is compared with instead
     note: str = ""
     least: float = 0.0  # a magnitude: errors are never relative to less
     strained: bool = False  # PyTorch's own error is at the cap: what comes out depends on the order of its sums
@@ -68,32 +70,25 @@ def expect(
     exact: torch.Tensor | None,
     longest_reduction: int,
     arithmetic: str,
-    random: bool,
     least: float = 0.0,
 ) -> Expected:
     """Build what to expect of one tensor from PyTorch's *own* result and the fp64 one (None: not possible)."""
     spec = Spec.of(own)
     if not own.dtype.is_floating_point:
         if own.dtype.is_complex:
-            parts = torch.view_as_real(own.resolve_conj())
+            parts = real(own)
             return Expected(path, spec, exact=parts.double(), tolerance=16 * floor(parts.dtype, longest_reduction))
-        return Expected(path, spec, exact=own.clone(), random=random)
-    return expect_floating(path, spec, own, exact, floor(own.dtype, longest_reduction, arithmetic), random, least)
+        return Expected(path, spec, exact=own.clone())
+    return expect_floating(path, spec, own, exact, floor(own.dtype, longest_reduction, arithmetic), least)
 
 
 def expect_floating(
-    path: str,
-    spec: Spec | None,
-    own: torch.Tensor,
-    exact: torch.Tensor | None,
-    lowest: float,
-    random: bool,
-    least: float = 0.0,
+    path: str, spec: Spec | None, own: torch.Tensor, exact: torch.Tensor | None, lowest: float, least: float = 0.0
 ) -> Expected:
     """What to expect of a tensor of real numbers. *lowest* is the ``floor`` of its type and computation."""
-    if exact is None or random:
-        note = "" if random else "compared to PyTorch's own result: an fp64 reference was not possible"
-        return Expected(path, spec, exact=own.clone(), tolerance=4 * lowest, random=random, note=note)
+    if exact is None:
+        note = "compared to PyTorch's own result: an fp64 reference was not possible"
+        return Expected(path, spec, exact=own.clone(), tolerance=4 * lowest, note=note, least=least)
     exact = exact.to(torch.float64)
     if not exact.numel():
         return Expected(path, spec, exact=exact, tolerance=lowest)
@@ -107,17 +102,29 @@ def expect_floating(
     return Expected(path, spec, None, exact, own_rows, limit, least=least, strained=4 * worst > 16 * lowest)
 
 
+def expect_random(path: str, first: torch.Tensor, longest_reduction: int, arithmetic: str) -> Expected:
+    """What to expect of a tensor that differs from draw to draw, with one draw of it. Further ones are added to
+    ``draws``."""
+    spec, wanted = Spec.of(first), real(first).clone()
+    if not wanted.dtype.is_floating_point:
+        return Expected(path, spec, exact=wanted, random=True, draws=Draws(wanted, wanted.new_zeros(())))
+    limit = 4 * floor(wanted.dtype, longest_reduction, arithmetic)
+    allowed = limit * _scale(_rows(wanted), 0.0) if wanted.numel() else wanted.new_zeros(1)
+    allowed = allowed.reshape((*wanted.shape[:-1], 1) if len(allowed) > 1 else ())
+    return Expected(path, spec, None, wanted, None, limit, random=True, draws=Draws(wanted, allowed))
+
+
 def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None) -> Verdict:
     """Compare a leaf of the right shape and dtype. *allclose* asks for KernelBench's rule at that tolerance."""
     wanted = expected.exact
     assert wanted is not None
-    if got.dtype.is_complex:
-        got = torch.view_as_real(got.resolve_conj())
+    got = real(got)
     name = f"output{expected.path}"
     if got.numel() == 0:
         return Verdict(0.0)
-    if expected.random:
-        return _compare_distribution(got, wanted, name)
+    if expected.draws is not None:
+        unlike = expected.draws.unlike(got)
+        return Verdict(None, f"{name}: the reference is random, and {unlike}" if unlike else "")
     if not got.dtype.is_floating_point:
         different = got != wanted
         count = int(different.sum())
@@ -162,31 +169,6 @@ def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None
     message = f"{name}{_at(at)} is {detail}, expected {shown_wanted:.7g} ({far}{rule}); "
     message += f"{bad} of {got.numel()} elements differ, {_where(mine, exact, expected, allclose)}"
     return Verdict(error if math.isfinite(error) else None, message)
-
-
-def _compare_distribution(got: torch.Tensor, wanted: torch.Tensor, name: str) -> Verdict:
-    """A random operator cannot be compared by element: mean, spread and share of zeros must agree (6 sigma)."""
-    mine, theirs = got.double(), wanted.double()
-    if not bool(mine.isfinite().all()):
-        return Verdict(None, f"{name} has NaN or infinity where the reference has none")
-    count = mine.numel()
-    spread = float(theirs.std()) if count > 1 else 0.0
-    sigma = 6 * spread * math.sqrt(2 / count) + 1e-6 * float(theirs.abs().max())
-    pairs = [
-        ("mean", float(mine.mean()), float(theirs.mean()), sigma),
-        ("standard deviation", float(mine.std()) if count > 1 else 0.0, spread, max(2 * sigma, 0.05 * spread)),
-        (
-            "share of zeros",
-            float((mine == 0).double().mean()),
-            float((theirs == 0).double().mean()),
-            6 * math.sqrt(0.5 / count),
-        ),
-    ]
-    for what, ours, reference, limit in pairs:
-        if abs(ours - reference) > limit:
-            text = f"{name}: the reference is random, and the {what} is {ours:.6g} where it has {reference:.6g}"
-            return Verdict(None, text)
-    return Verdict(None)
 
 
 def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expected]) -> str:

@@ -57,7 +57,7 @@ class CpuBench:
         self.turns = Turns()
         torch.set_num_threads(1)
         available = _available_memory()
-        policy = sandbox.Policy(
+        self.policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
             scratch="",
             gpu=False,
@@ -69,8 +69,8 @@ class CpuBench:
             allow_unsafe=allow_unsafe,
         )
         environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self.interpreting = Standby("interpret", policy, environment)
-        self.compiling = Standby("compile", policy, environment)
+        self.interpreting = Standby("interpret", self.policy, environment)
+        self.compiling = Standby("compile", self.policy, environment)
         self._full: dict[tuple[str, str], FullSize | str] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2 * parallel, thread_name_prefix="dry")

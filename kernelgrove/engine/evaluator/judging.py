@@ -137,6 +137,8 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
         tally.add(sitting.verdict(case, request.tolerance))
         tally.passed += 1
     detail["stateful"] = judged.stateful  # found out now: timing needs it, and has no time for it
+    if judged.random:
+        sitting.repeat(case)
     notes = {expected.note for expected in judged.case(0).expected if expected.note}
     if notes:
         detail["notes"] = sorted(notes)

@@ -117,8 +117,8 @@ class Nursery:
         send_with_fds(self.sock, {"event": "forked", "id": message["id"], "pid": pid})
 
     def _reap(self) -> None:
-        """Report workers that ended; kill what they left behind."""
-        ended = False
+        """Kill what workers that ended left behind, then report them."""
+        ended: list[dict[str, Any]] = []
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -126,17 +126,19 @@ class Nursery:
                 break
             if found is None:
                 break
-            pid = found.si_pid
+            pid, clean = found.si_pid, True
             if pid in self.workers:  # what is below it is looked for while its number is still its own
-                sandbox.kill_tree(pid, self.workers[pid])
+                clean = sandbox.kill_tree(pid, self.workers[pid])
             _, status = os.waitpid(pid, 0)
             if pid in self.workers:
                 del self.workers[pid]
-                ended = True
-                event = {"event": "exited", "pid": pid, "status": status, "words": sandbox.signal_name(status)}
-                send_with_fds(self.sock, event)
+                words = sandbox.signal_name(status)
+                ended.append({"event": "exited", "pid": pid, "status": status, "words": words, "clean": clean})
         if ended:
             sandbox.reap_orphans(set(self.workers))
+            strays = sandbox.children(os.getpid()) - set(self.workers)
+            for event in ended:
+                send_with_fds(self.sock, {**event, "clean": event["clean"] and not strays})
 
 
 def command(mode: str, fd: int, paths: list[str]) -> list[str]:

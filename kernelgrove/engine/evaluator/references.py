@@ -6,6 +6,7 @@ Seeds are drawn from the system's randomness when a reference is first used, and
 from __future__ import annotations
 
 import copy
+import math
 import secrets
 import threading
 from collections import OrderedDict
@@ -23,9 +24,10 @@ from kernelgrove.problems.reference import Reference
 
 from .arena import distinct, torch_dtype
 from .candidate import set_precision
-from .correctness import Expected, compare, expect, floor, unravel
+from .correctness import Expected, compare, expect, expect_random, floor, unravel
 from .projection.reductions import CONVOLUTIONS, PRODUCTS, LongestReduction, op_name
-from .structure import flatten, pack
+from .randomness import DRAWS
+from .structure import described, flatten, pack
 from .tensors import clone, close, identical, is_tensor
 from .values import expect_value, sensitivities
 from .variants import VARIANTS, Variant, apply
@@ -33,6 +35,8 @@ from .variants import VARIANTS, Variant, apply
 #: Draws of the weights: as given, again, and again with what every seed leaves alike changed.
 _DRAWS = 3
 _DRAWS_AT_MOST = 4  # of inputs, for outputs of the same shapes
+#: Draws of the outputs that tell which of them are random, once one is.
+_LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Case:
     mutable: frozenset[int]  # inputs that the reference itself changes
     expected: list[Expected]
     bytes: int
-    exact: bool  # an fp64 reference was possible
+    exact: bool  # an fp64 reference was possible, and no output is random
 
 
 class JudgedReference:
@@ -73,7 +77,7 @@ class JudgedReference:
         self._cases: OrderedDict[int, Case] = OrderedDict()
         self._variants: dict[tuple[int, int], Case | None] = {}
         self._budget = budget_bytes
-        self._random: bool | None = None
+        self._random: frozenset[str] | None = None  # paths of outputs that differ from draw to draw
         self._stateful: bool | None = None
         self._weaknesses: dict[float | None, list[str]] = {}
         self.moved: int | None = None  # compulsory bytes of a call, once somebody has counted them (physics.py)
@@ -204,6 +208,11 @@ class JudgedReference:
     def key(self) -> str:
         return f"{self.instance.digest}:{self.instance.key}"
 
+    @property
+    def random(self) -> bool:
+        """Whether an output differs from draw to draw. Known once there is a case."""
+        return bool(self._random)
+
     def shows(self, number: int, at: int) -> bool:
         """Whether NaN in element *at* of case 0's input tensor *number* reaches a floating output."""
         inputs = clone(self.given_inputs(0))
@@ -244,27 +253,49 @@ class JudgedReference:
             own = self._forward(weights, used, forward_seed)
         before, after = masters, [leaf for _, leaf in flatten(used) if is_tensor(leaf)]
         mutable = frozenset(i for i, (a, b) in enumerate(zip(before, after, strict=True)) if not identical(a, b))
+        leaves = flatten(own, ordered=True)
         if self._random is None:
-            again = self._forward(weights, clone(inputs), forward_seed + 1)
-            pairs = zip(flatten(own, ordered=True), flatten(again, ordered=True), strict=True)
-            self._random = any(is_tensor(a) and not close(a, b) for (_, a), (_, b) in pairs)
-        exact = None if self._random else self._exact(weights, inputs, forward_seed)
+            self._random = self._differing(weights, inputs, forward_seed, leaves)
+        certain = len(self._random) < len(leaves)
+        exact = self._exact(weights, inputs, forward_seed) if certain else None
         exact_leaves: Sequence[tuple[str, Any]] = flatten(exact, ordered=True) if exact is not None else []
         arithmetic = _arithmetic(self.precision, self.device, reduction)
-        scales = {} if self._random else sensitivities(partial(self._forward, weights, seed=forward_seed), inputs, own)
+        scales = sensitivities(partial(self._forward, weights, seed=forward_seed), inputs, own)
         expected = []
-        for index, (path, leaf) in enumerate(flatten(own, ordered=True)):
-            wanted = exact_leaves[index][1] if exact is not None else None
-            if is_tensor(leaf):
-                expected.append(expect(path, leaf, wanted, reduction.k, arithmetic, self._random, least))
-            else:
+        for index, (path, leaf) in enumerate(leaves):
+            random = path in self._random
+            wanted = exact_leaves[index][1] if exact is not None and not random else None
+            if not is_tensor(leaf):
                 lowest = floor(_coarsest([*masters, *_tensors(own)]), reduction.k, arithmetic)
-                expected.append(
-                    expect_value(path, leaf, wanted, lowest, self._random, max(least, scales.get(path, 0.0)))
-                )
+                scale = max(least, scales.get(path, 0.0))
+                expected.append(expect_value(path, leaf, wanted, lowest, random, scale))
+            elif random:
+                expected.append(expect_random(path, leaf, reduction.k, arithmetic))
+            else:
+                expected.append(expect(path, leaf, wanted, reduction.k, arithmetic, least))
+        if self._random:
+            for number in range(DRAWS):
+                drawn = flatten(self._forward(weights, clone(inputs), forward_seed + 1 + number), ordered=True)
+                for (_, leaf), one in zip(drawn, expected, strict=True):
+                    if one.draws is not None:
+                        one.draws.add(leaf)
         held = sum(t.numel() * t.element_size() for t in masters)
         held += sum(e.exact.numel() * e.exact.element_size() for e in expected if e.exact is not None)
-        return Case(weights, forward_seed, masters, packed, mutable, expected, held, exact is not None)
+        return Case(
+            weights, forward_seed, masters, packed, mutable, expected, held, exact is not None and not self._random
+        )
+
+    def _differing(
+        self, weights: Weights, inputs: list[Any], seed: int, leaves: list[tuple[str, Any]]
+    ) -> frozenset[str]:
+        """Paths of those of *leaves*, the outputs under *seed*, that come out differently under others."""
+        found = set()
+        for number in range(_LOOKS):
+            again = flatten(self._forward(weights, clone(inputs), seed + 1 + number), ordered=True)
+            found |= {path for (path, a), (_, b) in zip(leaves, again, strict=True) if not _alike(a, b)}
+            if not found:
+                break
+        return frozenset(found)
 
     def _forward(self, weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
         with torch.no_grad():
@@ -356,6 +387,12 @@ def _disturb(model: torch.nn.Module, seed: int) -> None:
             if parameter.numel() > 1 and bool((parameter == parameter.reshape(-1)[0]).all()):
                 noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 0.5 - 0.25
                 parameter.add_(noise.to(parameter))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if is_tensor(a):
+        return close(a, b)
+    return described(a)[0] != "float" or math.isclose(a, b, rel_tol=1e-2)
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:

@@ -5,20 +5,22 @@ Runs in the judge. What differs between devices is the ``Bench``'s.
 
 from __future__ import annotations
 
-import shutil
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 
 from kernelgrove.model import Basis, EvaluationRequest, Stage
 
+from . import sandbox
 from .arena import Arena, Slot, Spec, lay_out
-from .correctness import Verdict, compare, describe_mismatch
+from .correctness import Expected, Verdict, compare, describe_mismatch
 from .laps import Laps
 from .locks import Turns
 from .protocol import ProtocolBreak, Reply
+from .randomness import real
 from .references import Case, JudgedReference, Weights
 from .structure import DESCRIBED
 from .tensors import identical
@@ -101,7 +103,7 @@ class Sitting:
         if self.arena is not None:
             self.arena.close()
         if self.prepared is not None:
-            shutil.rmtree(self.prepared.folder, ignore_errors=True)
+            sandbox.remove(self.prepared.folder)
 
     def load(self, case: Case, precision: str, laps: Laps) -> None:
         """Start a worker, give it the code and construct ModelNew under the case's weights."""
@@ -233,6 +235,25 @@ class Sitting:
             if found.error is not None:
                 worst = max(worst or 0.0, found.error)
         return worst
+
+    def repeat(self, case: Case) -> None:
+        """Call a second time on *case*, which has random outputs and was the last one called, under another seed.
+        Raises Wrong where the outputs have more in common than two draws of the reference have."""
+        before = self._random_outputs(case)
+        self.call(replace(case, forward_seed=secrets.randbits(31)), first=False)
+        for (expected, first), (_, second) in zip(before, self._random_outputs(case), strict=True):
+            assert expected.draws is not None
+            if same := expected.draws.repeated(first, second):
+                raise Wrong(Verdict(None, f"output{expected.path}: the reference is random, and of two calls {same}"))
+
+    def _random_outputs(self, case: Case) -> list[tuple[Expected, torch.Tensor]]:
+        assert self.arena is not None
+        pairs = zip(case.expected, self._slots(case)[1], strict=True)
+        return [
+            (expected, real(self.arena.view(slot).clone()))
+            for expected, slot in pairs
+            if slot is not None and expected.draws is not None
+        ]
 
     def _slots(self, case: Case) -> tuple[list[Slot], list[Slot | None]]:
         inputs, free = lay_out([Spec.of(master) for master in case.masters], self._weight_bytes(case))

@@ -24,11 +24,11 @@ _SHARE, _DRAWS = 2.0**-7, 3
 
 def expect_value(path: str, own: Any, exact: Any, lowest: float, random: bool, least: float = 0.0) -> Expected:
     """What to expect of a leaf that is no tensor, from PyTorch's *own* result and the fp64 one (None: not possible).
-    *lowest* is the ``floor`` of the computation."""
-    if described(own)[0] != "float":
+    *lowest* is the ``floor`` of the computation. A *random* one has only to be of its kind."""
+    if described(own)[0] != "float" or random:
         return Expected(path, None, value=own, random=random)
     wanted = _scalar(exact) if exact is not None and described(exact)[0] == "float" else None
-    return replace(expect_floating(path, None, _scalar(own), wanted, lowest, random, least), value=own)
+    return replace(expect_floating(path, None, _scalar(own), wanted, lowest, least), value=own)
 
 
 def sensitivities(forward: Callable[[list[Any]], Any], inputs: list[Any], own: Any) -> dict[str, float]:

@@ -27,6 +27,7 @@ from .replies import checked
 #: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
 _TRITON_CACHE = "triton"
 CACHES = (_TRITON_CACHE, "extensions")
+_KILL_LIMIT_S = 15.0  # a fork bomb of a thousand processes took 8 s
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -67,7 +68,7 @@ class Nursery:
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._forked: dict[int, int] = {}
-        self._exited: dict[int, str] = {}
+        self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
         self._seed: Path | None = None  # what every worker's Triton cache starts with
         self._ready = False
         self._gone: str | None = None
@@ -101,7 +102,7 @@ class Nursery:
                     elif event["event"] == "forked":
                         self._forked[event["id"]] = event["pid"]
                     elif event["event"] == "exited":
-                        self._exited[event["pid"]] = event["words"]
+                        self._exited[event["pid"]] = (event["words"], event["clean"])
                     self._changed.notify_all()
         except (PeerGone, OSError, ValueError) as error:
             with self._changed:
@@ -156,7 +157,7 @@ class Nursery:
                 raise EvaluatorError(f"the {self.mode} nursery {'died' if self._gone else 'does not answer'}.")
         except (EvaluatorError, PeerGone) as error:
             ours.close()
-            shutil.rmtree(scratch, ignore_errors=True)
+            sandbox.remove(scratch)
             if user is not None:
                 user.release()
             raise EvaluatorError(f"no worker could be started: {error}") from error
@@ -192,7 +193,13 @@ class Nursery:
         """How worker *pid* ended, or None if it has not within *timeout_s*."""
         with self._changed:
             self._changed.wait_for(lambda: pid in self._exited or self._gone is not None, timeout_s)
-            return self._exited.get(pid, "its nursery died" if self._gone is not None else None)
+            known = self._exited.get(pid)
+            return known[0] if known else "its nursery died" if self._gone is not None else None
+
+    def is_clean(self, pid: int) -> bool:
+        """Whether worker *pid* has ended, and all that it started."""
+        with self._changed:
+            return self._exited.get(pid, ("", False))[1]
 
     def forget(self, pid: int) -> None:
         with self._changed:
@@ -208,7 +215,7 @@ class Nursery:
         except subprocess.TimeoutExpired:
             sandbox.kill_tree(self._process.pid)
             self._process.wait(5)
-        shutil.rmtree(self._home, ignore_errors=True)
+        sandbox.remove(self._home)
 
 
 class Standby:
@@ -311,6 +318,11 @@ class Worker:
         return words
 
     @property
+    def uid(self) -> int:
+        """The user that it runs as: its scratch folder's owner, which it cannot change."""
+        return os.lstat(self.scratch).st_uid
+
+    @property
     def waiting(self) -> bool:
         """Whether it is alive and has said nothing that it was not asked for."""
         self._sock.settimeout(0.0)
@@ -328,21 +340,24 @@ class Worker:
         if self._user is not None:
             sandbox.hand_over(self.scratch, self._user.uid)
 
-    def stop(self) -> str:
-        """Kill it and all that it started; its scratch folder, which stays until ``close``."""
+    def stop(self) -> bool:
+        """Kill it and all that it started; whether nothing of it runs any more. Its scratch folder stays until
+        ``close``."""
         self._sock.close()
         if self._owner.exit_words(self.pid, 0.0) is None:
             self._owner.kill(self.pid)
-            self._owner.exit_words(self.pid, 5.0)
-        return self.scratch
+            self._owner.exit_words(self.pid, _KILL_LIMIT_S)
+        return self._owner.is_clean(self.pid)
 
     def close(self) -> None:
         """Kill whatever is left of it and remove its scratch folder."""
-        self.stop()
-        self._owner.forget(self.pid)
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        if self._user is not None:
-            self._user.release()
+        try:
+            self.stop()
+            self._owner.forget(self.pid)
+            sandbox.remove(self.scratch)
+        finally:
+            if self._user is not None:
+                self._user.release()
 
 
 def import_paths() -> list[str]:

@@ -8,10 +8,12 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 from .environment import SEARCH_PATH, clean_environment
 from .identity import PrivateUser, claim_user, hand_over
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
+from .leavings import Copier, remove
 from .paths import default_read_paths
 from .probe import probe
 from .processes import (
     become_subreaper,
+    children,
     descendants,
     kill_tree,
     oom_kills,
@@ -23,11 +25,13 @@ from .processes import (
 __all__ = [
     "REQUIRED",
     "SEARCH_PATH",
+    "Copier",
     "Layer",
     "Policy",
     "PrivateUser",
     "SandboxError",
     "become_subreaper",
+    "children",
     "claim_user",
     "clean_environment",
     "default_read_paths",
@@ -39,5 +43,6 @@ __all__ = [
     "probe",
     "processes_of",
     "reap_orphans",
+    "remove",
     "signal_name",
 ]

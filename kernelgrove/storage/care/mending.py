@@ -26,7 +26,7 @@ _JSON = {
 
 @dataclass(frozen=True)
 class Step:
-    says: str  # of how many rows: "{n} …"
+    says: str  # how many follows
     sql: str
 
 
@@ -36,26 +36,26 @@ def _lost(table: str, column: str, of: str, key: str = "id") -> str:
 
 def _cleared(table: str, column: str, of: str) -> Step:
     sql = f"UPDATE {table} SET {column} = NULL WHERE {_lost(table, column, of)}"
-    return Step(f"{{n}} {table} rows no longer say their {column.removesuffix('_id')}", sql)
+    return Step(f"{table} rows that no longer say their {column.removesuffix('_id')}", sql)
 
 
 def _dropped(table: str, column: str, of: str, key: str = "id") -> Step:
     return Step(
-        f"{{n}} {table} rows were left out, since their {column.removesuffix('_id')} is lost",
+        f"{table} rows left out, since their {column.removesuffix('_id')} is lost",
         f"DELETE FROM {table} WHERE {_lost(table, column, of, key)}",
     )
 
 
 STEPS: tuple[Step, ...] = (
     Step(
-        "{n} problems were made again from their searches",
+        "problems made again from their searches",
         f"""INSERT INTO problem (id, digest, name, source, sizes, mode)
             SELECT problem_id, json_extract(instance, '$.digest'), json_extract(instance, '$.name'),
                    json_extract(instance, '$.source'), '{{}}', json_extract(instance, '$.mode')
             FROM search WHERE {_lost("search", "problem_id", "problem")} GROUP BY problem_id""",
     ),
     Step(
-        "{n} devices were made again from their searches and evaluations",
+        "devices made again from their searches and evaluations",
         f"""INSERT OR IGNORE INTO device (id, name, gpu, key, basis, software)
             SELECT device_id, 'device ' || device_id, target, device_key, basis, '{{}}' FROM evaluation
             WHERE {_lost("evaluation", "device_id", "device")} GROUP BY device_id
@@ -67,7 +67,7 @@ STEPS: tuple[Step, ...] = (
     *(_dropped(table, "search_id", "search") for table in ("node", "implementation", "job", "completion", "decision")),
     _cleared("evaluation", "search_id", "search"),
     Step(  # under the id that its children say, so that it stays older than they are
-        "{n} searches were given a new root",
+        "searches given a new root",
         f"""INSERT INTO node (id, search_id, address, round, idea, rationale, category, state, model, created_at)
             SELECT (SELECT min(parent_id) FROM node
                     WHERE search_id = search.id AND {_lost("node", "parent_id", "node")}),
@@ -76,13 +76,13 @@ STEPS: tuple[Step, ...] = (
                 SELECT 1 FROM node n WHERE n.search_id = search.id AND n.parent_id IS NULL)""",
     ),
     Step(
-        "{n} ideas hang under the root, since their parent is lost",
+        "ideas that hang under the root, since their parent is lost",
         f"UPDATE node SET parent_id = {_ROOT_OF.format(table='node')} WHERE {_lost('node', 'parent_id', 'node')}",
     ),
     _dropped("implementation", "program", "program", "hash"),
     _dropped("evaluation", "program", "program", "hash"),
     Step(
-        "{n} implementations belong to the root, since their idea is lost",
+        "implementations that belong to the root, since their idea is lost",
         f"""UPDATE implementation SET node_id = {_ROOT_OF.format(table="implementation")}
             WHERE {_lost("implementation", "node_id", "node")}""",
     ),
@@ -91,12 +91,12 @@ STEPS: tuple[Step, ...] = (
     _cleared("evaluation", "implementation_id", "implementation"),
     _cleared("evaluation", "remeasures", "evaluation"),
     Step(
-        "{n} implementations are not judged any more, since their evaluation is lost",
+        "implementations not judged any more, since their evaluation is lost",
         f"""UPDATE implementation SET evaluation_id = NULL, outcome = NULL, basis = NULL, time_ms = NULL
             WHERE {_lost("implementation", "evaluation_id", "evaluation")}""",
     ),
     Step(
-        "{n} jobs were made again from their calls",
+        "jobs made again from their calls",
         f"""INSERT INTO job (id, search_id, kind, key, ordinal, payload, state, attempt, max_attempts, reason, model,
                              note, created_at)
             SELECT job_id, search_id, kind, key, 0, '{{}}', 'failed', max(attempt), max(attempt),
@@ -105,7 +105,7 @@ STEPS: tuple[Step, ...] = (
     ),
     *(_cleared(table, "job_id", "job") for table in ("node", "implementation", "evaluation")),
     Step(
-        "{n} jobs were given up, since what they were about is lost",
+        "jobs given up, since what they were about is lost",
         f"""UPDATE job SET state = 'failed', owner = NULL, lease_until = NULL, reason = 'what it was about is lost'
             WHERE state IN ('queued', 'leased')
             AND (({_lost("job", "node_id", "node")}) OR ({_lost("job", "implementation_id", "implementation")}))""",
@@ -113,7 +113,7 @@ STEPS: tuple[Step, ...] = (
     _cleared("job", "node_id", "node"),
     _cleared("job", "implementation_id", "implementation"),
     Step(
-        "{n} evaluations that were done are to be done again",
+        "evaluations that were done and are to be done again",
         """UPDATE job SET state = 'queued', attempt = 1, owner = NULL, lease_until = NULL, reason = 'its result is lost'
            WHERE kind = 'evaluate' AND state = 'done' AND implementation_id IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM evaluation e WHERE e.job_id = job.id)
@@ -121,19 +121,19 @@ STEPS: tuple[Step, ...] = (
                SELECT 1 FROM implementation i WHERE i.id = job.implementation_id AND i.evaluation_id IS NULL)""",
     ),
     Step(
-        "{n} evaluations are given up, with their implementations",
+        "evaluations given up with their implementations",
         """UPDATE job SET state = 'failed', reason = 'its result is lost'
            WHERE kind = 'evaluate' AND state = 'done' AND implementation_id IS NULL
            AND NOT EXISTS (SELECT 1 FROM evaluation e WHERE e.job_id = job.id)""",
     ),
     Step(
-        "{n} searches that were finished have work left and are paused",
+        "searches that were finished, have work left, and are paused",
         """UPDATE search SET status = 'paused', stopped_by = 'user', note = 'salvaged from a damaged file'
            WHERE status = 'finished' AND EXISTS (
                SELECT 1 FROM job j WHERE j.search_id = search.id AND j.state IN ('queued', 'leased'))""",
     ),
     Step(
-        "{n} decisions stand empty in place of lost ones",
+        "decisions that stand empty in place of lost ones",
         """INSERT INTO decision (search_id, step, actions, note, created_at)
            WITH RECURSIVE every(search_id, step, top) AS (
                SELECT search_id, 0, max(step) FROM (
@@ -160,7 +160,7 @@ def mend(file: sqlite3.Connection) -> list[str]:
     for step in STEPS:
         count = file.execute(step.sql).rowcount
         if count:
-            done.append(step.says.format(n=count))
+            done.append(f"{step.says}: {count}")
     return done
 
 

@@ -8,6 +8,7 @@ job is lost gets one, a decision that is lost leaves an empty one. Nothing is ma
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,42 +63,50 @@ def salvage(store: SqliteStore, to: Path) -> Salvaged:
 
 def _copy(damaged: sqlite3.Connection, sound: sqlite3.Connection, table: str, done: Salvaged) -> None:
     columns = [row[1] for row in sound.execute(f"PRAGMA table_info({table})")]
-    # Read by row, never by index: an index may be what is damaged.
-    read = f"SELECT {', '.join(columns)} FROM {table} NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id"
     write = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-    rows = 0
+    rows, kept = 0, 0
     broken: list[int] = []
+    for id_, row in _rows(damaged, table, columns):
+        if row is None or not _sound(table, dict(zip(columns, row, strict=True))):
+            broken.append(id_)
+        else:
+            rows += sound.execute(write, row).rowcount
+            kept = id_
+    done.rows[table] = rows
+    tail = [id_ for id_ in broken if id_ > kept]
+    between = [id_ for id_ in broken if id_ < kept]
+    if between:
+        shown = ", ".join(map(str, between[:5])) + (f" and {len(between) - 5} more" if len(between) > 5 else "")
+        done.unreadable.append(f"{table}: id {shown}")
+    if tail:
+        done.unreadable.append(f"{table}: all from id {tail[0]} on")
+
+
+def _rows(
+    damaged: sqlite3.Connection, table: str, columns: list[str]
+) -> Iterator[tuple[int, tuple[object, ...] | None]]:
+    """Every id with its row; None where it cannot be read."""
+    # Read by row, never by index: an index may be what is damaged.
+    read = f"SELECT {', '.join(columns)} FROM {table} NOT INDEXED WHERE id"
     at, last = 1, _last(damaged, table)
     while at <= last:
         try:
-            for row in damaged.execute(read, (at, last)):
+            for row in damaged.execute(f"{read} >= ? ORDER BY id", (at,)):
+                yield row[0], row
                 at = row[0] + 1
-                if _sound(table, dict(zip(columns, row, strict=True))):
-                    rows += sound.execute(write, row).rowcount
-                else:
-                    broken.append(row[0])
-            break
-        except sqlite3.DatabaseError:  # somewhere after the last row that came
-            before, at = at, _past(damaged, read, at, last)
-            if at > last:
-                done.unreadable.append(f"{table}: all from id {before} on")
-            else:
-                broken += range(before, at)
-    done.rows[table] = rows
-    if broken:
-        shown = ", ".join(map(str, broken[:5])) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
-        done.unreadable.append(f"{table}: id {shown}")
-
-
-def _past(damaged: sqlite3.Connection, read: str, at: int, last: int) -> int:
-    """The first id from *at* on that can be read again; past *last* where there is none."""
-    for id_ in range(at, last + 1):
-        try:
-            if damaged.execute(read, (id_, id_)).fetchone() is not None:
-                return id_
+            return
         except sqlite3.DatabaseError:
-            continue
-    return last + 1
+            pass  # somewhere after the last row that came, or after the one that would have been next
+        found = False
+        while at <= last and not found:
+            try:
+                row = damaged.execute(f"{read} = ?", (at,)).fetchone()
+                found = row is not None
+                if found:
+                    yield at, row
+            except sqlite3.DatabaseError:
+                yield at, None
+            at += 1
 
 
 def _last(damaged: sqlite3.Connection, table: str) -> int:

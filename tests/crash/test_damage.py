@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,25 @@ def test_the_rest_is_salvaged_as_a_sound_grove(table: str, grove: Path, capsys: 
             assert view.best(3) and [made.time_ms for made in view.best(3)] == [made.time_ms for made in whole.best(3)]
         if table != "node":
             assert [node.idea for node in view.nodes.values()] == [node.idea for node in whole.nodes.values()]
+
+
+@pytest.mark.parametrize("table", ["evaluation", "completion", "job"])
+def test_only_the_rows_of_a_damaged_page_are_lost(table: str, grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(sqlite3.connect(grove)) as file:
+        try:
+            sql = "SELECT pageno, ncell FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path"
+            leaves = file.execute(sql, (table,)).fetchall()
+        except sqlite3.OperationalError:
+            pytest.skip("this SQLite does not say which pages a table has (dbstat)")
+        (count,) = file.execute(f"SELECT count(*) FROM {table}").fetchone()
+    page, rows = leaves[len(leaves) // 2]
+    assert 0 < rows < count
+    with grove.open("r+b") as file_:
+        file_.seek((page - 1) * 4096)
+        file_.write(random.Random(1).randbytes(4096))
+    lines = grove.with_name("grove.jsonl")
+    assert cli.run(["export", "--salvage", "-o", str(lines), "--json", "--db", str(grove)]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][table] == count - rows
 
 
 @pytest.mark.parametrize("seed", range(6))

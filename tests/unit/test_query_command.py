@@ -104,7 +104,7 @@ def _examples() -> list[tuple[list[str], str]]:
 
 def test_every_example_of_the_page_is_a_query() -> None:
     examples = _examples()
-    assert len(examples) >= 15 and all(printed for _, printed in examples)
+    assert len(examples) >= 14 and all(printed for _, printed in examples)
     for words, _ in examples:
         of = words[words.index("--of") + 1] if "--of" in words else "implementations"
         if "--raw" not in words and "speedp" not in words[0]:

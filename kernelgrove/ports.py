@@ -268,9 +268,9 @@ class Store(Protocol):
         the search has moved past *step* (another controller). Returns the job ids."""
 
     def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
-        """Lease the oldest queued job of these kinds (or one whose lease expired, with attempt + 1). An owner is one
-        process, alive since it asks: what it holds itself is never leased to it again, however late its clock says
-        it is."""
+        """Lease the oldest queued job of these kinds (or one whose lease expired, with attempt + 1). What an
+        owner that is a process (``host:pid:…``) holds itself is never leased to it again, however late its clock says
+        it is: it is alive, since it asks."""
 
     def renew(self, job: Job, lease_s: float) -> bool:
         """False when the lease was lost."""

@@ -288,6 +288,10 @@ def _check_database(url: str) -> None:
         pass  # made when there is something to store
 
 
+#: Nodes of a tree that is drawn whole at the end of a search; a larger one is folded, as `tree --depth 2` does.
+_MOST_DRAWN = 200
+
+
 def _conclude(out: options.Output, store: SqliteStore, search: int, db: str, json: bool) -> int:
     """Print how a search ended; the exit code."""
     from ..storage.documents import best, search_document, tree_document
@@ -298,7 +302,8 @@ def _conclude(out: options.Output, store: SqliteStore, search: int, db: str, jso
     else:
         problem = store.search(search).spec.problem
         again = problem.path or problem.name
-        pages.conclusion(document, tree_document(store, search), best(store, search), again, db)
+        folded = None if document["nodes"] <= _MOST_DRAWN else 2
+        pages.conclusion(document, tree_document(store, search, depth=folded), best(store, search), again, db)
     if document["stopped_by"] == "user":
         return 130
     return 1 if document["status"] == "finished" and document["best"] is None else 0

@@ -142,15 +142,16 @@ def queue(connection: Connection, search: int, job: PlannedJob, now: float, step
 
 _NOW = bindparam("now", type_=JOB.c.lease_until.type)
 _OWNER = bindparam("by", type_=JOB.c.owner.type)
+_BESIDES = bindparam("besides", type_=JOB.c.owner.type)
 
 
 class _Claiming:
     """The statements that lease a job of *kinds*, from one search or (*anywhere*) from all."""
 
     def __init__(self, kinds: tuple[str, ...], anywhere: bool) -> None:
-        # A claimer's own lease is never over for itself: it renews what it works on, and whose clock jumped ahead
-        # must not run its own job twice.
-        expired = and_(JOB.c.state == LEASED, JOB.c.lease_until <= _NOW, JOB.c.owner != _OWNER)
+        # A process's own lease is never over for itself: it renews what it works on, and whose clock jumped ahead must
+        # not run its own job twice.
+        expired = and_(JOB.c.state == LEASED, JOB.c.lease_until <= _NOW, JOB.c.owner != _BESIDES)
         wanted = and_(one_of(JOB.c.kind, kinds), or_(JOB.c.state == QUEUED, expired))
         if not anywhere:
             # "+ 0" keeps the planner on the index by state: by search it would walk every job that is done.
@@ -182,16 +183,18 @@ def _claiming(kinds: tuple[str, ...], anywhere: bool) -> _Claiming:
     return _Claiming(kinds, anywhere)
 
 
-def _of(search: int | None) -> dict[str, Any]:
-    return {} if search is None else {"search": search}
+def _asked(search: int | None, owner: str, now: float) -> dict[str, Any]:
+    """The values that say what may be claimed. An owner without a colon is no process but a name, which may come back
+    for what it let run out."""
+    asked = {"now": now, "besides": owner if ":" in owner else ""}
+    return asked if search is None else {**asked, "search": search}
 
 
 def anything_to_claim(
     connection: Connection, search: int | None, owner: str, kinds: tuple[str, ...], now: float
 ) -> bool:
     """Only reads."""
-    found = _claiming(kinds, search is None).any.value(connection, now=now, by=owner, **_of(search))
-    return found is not None
+    return _claiming(kinds, search is None).any.value(connection, **_asked(search, owner, now)) is not None
 
 
 def claim(
@@ -199,7 +202,7 @@ def claim(
 ) -> Job | None:
     """The oldest job of these kinds that is queued or whose lease is over, leased to *owner* until *until*."""
     take = _claiming(kinds, search is None).take
-    while (row := take.first(connection, now=now, by=owner, until=until, **_of(search))) is not None:
+    while (row := take.first(connection, by=owner, until=until, **_asked(search, owner, now))) is not None:
         id_, of, kind, key, payload, node, implementation, holder, attempt, most = row
         if attempt <= most:
             return Job(id_, of, JobKind(kind), key, payload, node, implementation, holder, attempt)

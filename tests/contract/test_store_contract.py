@@ -444,11 +444,14 @@ def test_a_result_is_taken_once_and_only_from_the_holder(store: Ledger, search: 
     assert len(store.tree(search).nodes) == 2
 
 
-def test_an_owner_is_not_given_again_what_it_holds(store: Ledger, search: int) -> None:
+def test_a_process_is_not_given_again_what_it_holds(store: Ledger, search: int) -> None:
     """Its clock may have jumped past its leases: it works on them all the same, and renews them."""
     plan(store, search, ideate(store.tree(search)))
-    job = claim(store, JobKind.IDEATE, "me", lease_s=0)
-    assert store.claim(search, "me", list(JobKind), 60) is None
+    name = claim(store, JobKind.IDEATE, "a person", lease_s=0)
+    assert store.claim(search, "a person", [JobKind.IDEATE], 0) is not None, "who may come back for it"
+    process = "host:7:boot.1:controller.1"
+    job = claim(store, JobKind.IDEATE, process, lease_s=0)
+    assert job.attempt == name.attempt + 2 and store.claim(search, process, list(JobKind), 60) is None
     assert store.renew(job, 60) and store.claim(search, "other", list(JobKind), 60) is None
     assert store.finish(job, IdeasResult((Idea("a"),), "rules"))
 
@@ -465,7 +468,7 @@ def test_a_job_that_keeps_failing_is_dead_with_the_reason(store: Ledger, search:
 
 def test_a_job_whose_lease_keeps_running_out_is_dead(store: Ledger, search: int) -> None:
     plan(store, search, ideate(store.tree(search)))
-    assert [claim(store, JobKind.IDEATE, f"owner {n}", lease_s=0).attempt for n in range(3)] == [1, 2, 3]
+    assert [claim(store, JobKind.IDEATE, lease_s=0).attempt for _ in range(3)] == [1, 2, 3]
     assert store.claim(None, "me", list(JobKind), 60) is None
     assert [job.state for job in store.tree(search).jobs] == [JobState.DEAD]
 

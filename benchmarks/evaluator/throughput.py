@@ -97,6 +97,8 @@ def first(device: str, parallel: int | None, candidates: list[Candidate]) -> tup
     print("where evaluations spent their time, all threads together:", shares)
     eager = [found.detail.get("baselines", {}).get("eager", {}).get("seconds") for found in results]
     print("an eager baseline, made once a problem:", next((seconds for seconds in eager if seconds), None))
+    ahead = Counter(str(found.detail.get("ahead", {}).get("files")) for found in results)
+    print("files compiled ahead, by candidate:", dict(ahead))
     wrong = [
         (c.problem, c.kind, str(r.outcome), r.message[:160])
         for c, r in zip(candidates, results, strict=True)

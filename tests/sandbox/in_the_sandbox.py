@@ -197,6 +197,26 @@ def limit_parent() -> str:
     return "worked"
 
 
+def renice_parent() -> str:
+    os.setpriority(os.PRIO_PROCESS, FACTS["judge"], os.getpriority(os.PRIO_PROCESS, FACTS["judge"]))
+    return "worked"
+
+
+def pin_parent() -> str:
+    os.sched_setaffinity(FACTS["judge"], os.sched_getaffinity(FACTS["judge"]))
+    return "worked"
+
+
+def reschedule_parent() -> str:
+    os.sched_setscheduler(FACTS["judge"], os.SCHED_OTHER, os.sched_param(0))
+    return "worked"
+
+
+def delay_parents_disk() -> str:
+    number = 251 if os.uname().machine == "x86_64" else 30  # ioprio_set
+    return _errno(libc.syscall(number, 1, FACTS["judge"], 2 << 13 | 4))
+
+
 def tcp() -> str:
     socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     return "worked"

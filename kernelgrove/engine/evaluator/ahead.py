@@ -7,7 +7,6 @@ always could.
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import threading
 from collections import OrderedDict
@@ -49,15 +48,19 @@ class Ahead:
         limit = _EXTENSION_LIMIT_S if extension else min(_LIMIT_S, request.timeout_s)
         try:
             with self._nursery.fork("meta", self._facts, request.precision) as worker:
-                # What fails after its kernels were compiled has compiled them all the same.
-                with contextlib.suppress(WorkerFailed):
+                note = ""
+                try:
                     fields, blobs = dry.request(request.code)
                     worker.ask("compile", Reply.COMPILED, limit, {**fields, "launchers": True}, blobs)
+                except (
+                    WorkerFailed
+                ) as failed:  # what fails after its kernels were compiled has compiled them all the same
+                    note = failed.message
                 if not worker.stop():
                     return None
                 kept = Path(tempfile.mkdtemp(dir=self._folder))
                 sandbox.Copier(worker.uid, _MOST_BYTES, _MOST_FILES).copy(worker.scratch, CACHES, kept)
-            return Prepared(kept, worker.scratch if extension else None)
+            return Prepared(kept, worker.scratch if extension else None, note)
         except (WorkerDied, WorkerTimeout, ProtocolBreak, EvaluatorError):
             return None
 

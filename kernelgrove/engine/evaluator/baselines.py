@@ -71,6 +71,10 @@ class Timing:
     empties: Empties
     flush_bytes: int
     around: Callable[[], float]
+    #: The GPU for oneself: nobody else is asked anything, and no candidate but those given runs.
+    alone: Callable[..., contextlib.AbstractContextManager[None]]
+    #: No candidate runs at all, and none has left work running. Raises Rejected.
+    still: Callable[[], contextlib.AbstractContextManager[None]]
 
     def screen(self, sitting: Sitting, request: EvaluationRequest) -> Figure:
         return screen(sitting, self.flush_bytes, self.around(), request.samples, request.tolerance)
@@ -85,7 +89,7 @@ class Eager:
         with laps.lap("loading"):
             self.sitting = _seat_in(bench, reference, _EAGER, request)
         try:
-            with laps.lap("waiting"), bench.turns.alone():
+            with laps.lap("waiting"), timing.alone():
                 with laps.lap("screening"):
                     self.screened_ms = timing.screen(self.sitting, request).time_ms
                 with laps.lap("calibrating"):
@@ -197,13 +201,13 @@ class Compiled:
                 base = eager.result()
                 if isinstance(base, str):
                     return Over(None, note=base)
-                with self._bench.turns.alone():
+                with self._timing.alone():
                     estimate = self._timing.screen(sitting, request).time_ms
                     seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
                     if seat is None or base.seat is None:
                         return Over(base.screened_ms / estimate, None, "screened", _now())
                     with seat:
-                        found = confirm(seat, base.seat, request.tolerance).ratio
+                        found = confirm(seat, base.seat, request.tolerance, self._timing.still).ratio
                         assert found is not None
         except FAILURES as error:
             return Over(None, note=f"{type(error).__name__}: {error}"[:500])
@@ -250,6 +254,7 @@ def _seat_in(bench: Bench, reference: JudgedReference, tail: str, request: Evalu
     """A sitting of the reference itself with *tail*, called once."""
     code = reference.instance.check_source + "\n\nimport torch\n" + tail
     sitting = Sitting(bench, reference, code, max(request.timeout_s, _LIMIT_S))
+    sitting.trusted = True
     try:
         if tail is _EAGER:
             with bench.turns.shared():

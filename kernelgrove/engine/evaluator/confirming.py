@@ -37,6 +37,10 @@ _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
 
 
+#: Stops every candidate and sees to it that the GPU is idle.
+Still = Callable[[], contextlib.AbstractContextManager[None]]
+
+
 @dataclass(frozen=True)
 class Empty:
     """The wall clock over an empty chunk, and over an empty one of a single call at the same time, in ms."""
@@ -55,6 +59,7 @@ class Empties:
 
     fork: Callable[[], Worker]
     device: int
+    still: Still
     _worker: Worker | None = None
     _known: dict[tuple[str, int, bool], Empty] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -77,7 +82,7 @@ class Empties:
         layout = Layout.of(case)
         key = (repr((layout.inputs, layout.outputs)), calls, stall)
         if key not in self._known:
-            with self.open(case, calls, timeout_s) as arena:
+            with self.still(), self.open(case, calls, timeout_s) as arena:
                 chunks = [empty_chunk(arena, case.packed, calls, stall) for _ in range(4)]
                 single = [empty_chunk(arena, case.packed, 1, stall) for _ in range(4)]
             self._known[key] = Empty(statistics.median(chunks[1:]), statistics.median(single[1:]))
@@ -146,14 +151,15 @@ class Seat:
                 self.calls = max(1, self.calls // 4)
 
     def serial(self, allclose: float | None, wanted: int) -> list[Chunk]:
-        """At least *wanted* chunks of one call, each right after one of the empty worker: what a change of context
-        takes depends on who else is there. Chunks of many calls are corrected by what is seen of it here."""
+        """At least *wanted* chunks of one call, beside as many of the empty worker: what a change of context takes
+        depends on who else is there. Chunks of many calls are corrected by what is seen of it here."""
         found: list[Chunk] = []
         with self._empties.open(self.case, 1, self.timeout_s) as idle:
             while len(found) < wanted:
                 calls = Round(self._sealed, self.sitting, self.calls, _CHECKED, allclose)
-                for number in range(self.calls):
-                    found.append(calls.one(number, empty_chunk(idle, self.case.packed, 1, True)))
+                with self._empties.still():
+                    empty = [empty_chunk(idle, self.case.packed, 1, True) for _ in range(self.calls)]
+                found += [calls.one(number, empty[number]) for number in range(self.calls)]
         self._single_ms = statistics.median(chunk.empty_ms for chunk in found)
         return found
 
@@ -180,8 +186,9 @@ class Confirmed:
     baseline_ms: float | None
 
 
-def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> Confirmed:
-    """Time the candidate under seal, chunk by chunk in turn with the baseline.
+def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, still: Still) -> Confirmed:
+    """Time the candidate under seal, chunk by chunk in turn with the baseline, which runs while the candidate is
+    *still*: what a speedup is over must not be slowed down by it.
 
     Raises what ``sealed_chunk`` raises for the candidate.
     """
@@ -192,7 +199,10 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None) -> C
     serial = candidate.serial(allclose, wanted) if candidate.stall else []
     own.clear()
     for _ in range(_MOST):
-        before = baseline.chunk(None, checked=0) if baseline is not None else None
+        before = None
+        if baseline is not None:
+            with still():
+                before = baseline.chunk(None, checked=0)
         own.append(candidate.chunk(allclose))
         if before is not None:
             pairs.append((before, own[-1]))

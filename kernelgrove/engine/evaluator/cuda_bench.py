@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import statistics
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from .protocol import Reply, finite_floats
 from .references import JudgedReference
 from .sitting import Figures, Rejected, Sitting
 from .spares import Spares
+from .stillness import wait_idle
 from .structure import pack
 from .timing import Figure
 from .workers import Prepared, Standby, Worker, WorkerFailed
@@ -42,6 +44,9 @@ _MIN_FLUSH = 256 << 20
 #: Screened times this much over the time to beat are not confirmed. Screened and sealed differ by what a kernel leaves
 #: in L2 for the next one to write back: up to 8 % was seen.
 _HOPELESS = 1.15
+
+#: How long others' kernels have to end before somebody is timed, and a candidate's own after it said that it was done.
+_IDLE_LIMIT_S, _LEFT_OVER_S = 3.0, 0.5
 
 #: Calibrates the screening loop with the smallest kernel there is; what it compiles first is every launcher's.
 _NOOP = b"""
@@ -89,6 +94,7 @@ class CudaBench:
         self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
         self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
+        self._is_ours = True  # whether the GPU was idle when the one who is alone began
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
@@ -107,7 +113,8 @@ class CudaBench:
         self.nursery = Standby("cuda", policy, environment)
         self.ahead = Ahead(policy, facts, environment)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
-        self.timing = Timing(Empties(lambda: self.fork("default"), self.index), self.flush_bytes, self._around)
+        empties = Empties(lambda: self.fork(self._precision), self.index, self.still)
+        self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
         self.spares = Spares(self._fork_spare, parallel, self._calibration)
         self.shelf = Shelf(self, self.timing, self._background)
@@ -160,14 +167,16 @@ class CudaBench:
             with laps.lap("waiting for the baseline"):
                 base = eager.result()
             confirmed: Confirmed | None = None
-            with laps.lap("waiting"), self.turns.alone():
+            assert sitting.worker is not None
+            with laps.lap("waiting"), self.alone(sitting.worker):
                 with laps.lap("screening"):
                     screened = self.timing.screen(sitting, request)
                 if request.best_ms is None or screened.time_ms <= _HOPELESS * request.best_ms:
                     with laps.lap("confirming"):
                         confirmed = self._confirm(sitting, screened, base, request)
                 advise()
-        state = self.state.read()
+            ours = self._is_ours
+        state = {**self.state.read(), "shared_with_others": not ours}
         figure = confirmed.figure if confirmed is not None else screened
         floor = physical_floor(reference, self.facts, self.l2_bytes)
         if floor is not None and figure.time_ms < floor.ms:
@@ -182,7 +191,8 @@ class CudaBench:
         """None where there is no memory for it: the screened figure then stands, and says that it is one."""
         try:
             with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
-                return confirm(seat, base.seat if isinstance(base, Eager) else None, request.tolerance)
+                seat_of_eager = base.seat if isinstance(base, Eager) else None
+                return confirm(seat, seat_of_eager, request.tolerance, self.still)
         except (NoRoom, CudaError, torch.OutOfMemoryError):
             sitting.reference.forget()
             torch.cuda.empty_cache()
@@ -209,6 +219,23 @@ class CudaBench:
         self.nursery.close()
 
     # --------------------------------------------------------------------------------------------- timing
+
+    @contextlib.contextmanager
+    def alone(self, *keep: Worker) -> Iterator[None]:
+        """The GPU for oneself: nobody else is asked anything, and of all candidates only those in *keep* run. What
+        another one has left running on the GPU has some time to end."""
+        with self.turns.alone(), self.nursery.frozen(keep):
+            self._is_ours = wait_idle(self.device, _IDLE_LIMIT_S)
+            yield
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """No candidate runs. Raises Rejected where one has work running on the GPU that it had called done; where
+        others than candidates use the GPU, that cannot be told."""
+        with self.nursery.frozen():
+            if self._is_ours and not wait_idle(self.device, _LEFT_OVER_S):
+                raise Rejected("work of its own was still running on the GPU after forward had handed over its outputs")
+            yield
 
     def _around(self) -> float:
         """What an iteration of the screening loop costs around its call, in ms; measured once a bench."""

@@ -55,6 +55,8 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         bench.begin(judged, request)
     with laps.lap("compiling ahead"):
         prepared = bench.compile_ahead(request)
+    if prepared is not None:
+        detail["ahead"] = {"files": sum(path.is_file() for path in prepared.folder.rglob("*")), "note": prepared.note}
     with Sitting(bench, judged, request.code, request.timeout_s, prepared) as sitting:
         try:
             # Loading is the host's work but for an instant, and takes longer than a check: it waits for nobody's turn.

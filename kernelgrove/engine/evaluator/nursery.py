@@ -90,6 +90,14 @@ class Nursery:
         elif message["op"] == "kill" and message["pid"] in self.workers:
             sandbox.kill_tree(message["pid"], self.workers[message["pid"]])
             self._reap()
+        elif message["op"] in ("freeze", "thaw"):
+            trees = {pid: self.workers[pid] for pid in message["pids"] if pid in self.workers}
+            still = True
+            if message["op"] == "freeze":
+                still = sandbox.halt(trees)
+            else:
+                sandbox.resume(trees)
+            send_with_fds(self.sock, {"event": "obeyed", "id": message["id"], "still": still})
 
     def _fork(self, message: dict[str, Any], fd: int, pipe: tuple[int, int]) -> None:
         policy = sandbox.Policy(**{**message["policy"], "read": tuple(message["policy"]["read"])})

@@ -75,6 +75,7 @@ class Sitting:
     ) -> None:
         self.bench = bench
         self.prepared = prepared
+        self.trusted = False  # whether the code is the reference's own
         self.reference = reference
         self.code = code
         self.timeout_s = timeout_s
@@ -122,6 +123,8 @@ class Sitting:
 
     def _construct(self, weights: Weights) -> None:
         assert self.worker is not None and self.arena is not None
+        if not self.trusted:
+            self.worker.distrust()
         slots, free = lay_out([Spec.of(value) for _, value in weights.state])
         init_slots, _ = lay_out([Spec.of(tensor) for tensor in self.reference.init_tensors], free)
         for slot, (_, value) in zip(slots, weights.state, strict=True):

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from .replies import checked
 _TRITON_CACHE = "triton"
 CACHES = (_TRITON_CACHE, "extensions")
 _KILL_LIMIT_S = 15.0  # a fork bomb of a thousand processes took 8 s
+_OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -54,6 +55,7 @@ class Prepared:
 
     folder: Path
     scratch: str | None = None
+    note: str = ""  # what went wrong where not all was prepared
 
 
 class Nursery:
@@ -68,6 +70,10 @@ class Nursery:
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._forked: dict[int, int] = {}
+        self._obeyed: dict[int, bool] = {}
+        self._hostile: set[int] = set()  # workers that have run a candidate's code
+        self._frozen: dict[int, float] = {}  # since when, by the monotonic clock
+        self._slept: dict[int, float] = {}  # how long in all, seconds
         self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
         self._seed: Path | None = None  # what every worker's Triton cache starts with
         self._ready = False
@@ -101,6 +107,8 @@ class Nursery:
                         self._ready = True
                     elif event["event"] == "forked":
                         self._forked[event["id"]] = event["pid"]
+                    elif event["event"] == "obeyed":
+                        self._obeyed[event["id"]] = event["still"]
                     elif event["event"] == "exited":
                         self._exited[event["pid"]] = (event["words"], event["clean"])
                     self._changed.notify_all()
@@ -189,6 +197,45 @@ class Nursery:
         except (PeerGone, OSError):
             return
 
+    def distrust(self, pid: int) -> None:
+        """Worker *pid* is about to run a candidate: ``frozen`` stops it from now on."""
+        with self._changed:
+            self._hostile.add(pid)
+
+    @contextlib.contextmanager
+    def frozen(self, keep: Collection[int] = ()) -> Iterator[bool]:
+        """Stop every worker that has run a candidate's code, but those in *keep*, with all that they started. True if
+        all of them stand still. Inside another such block the outer one's stay stopped at the end."""
+        with self._changed:
+            stopped = self._hostile - self._frozen.keys() - set(keep)
+            self._frozen |= dict.fromkeys(stopped, time.monotonic())
+        try:
+            yield not stopped or self._obey("freeze", stopped)
+        finally:
+            if stopped:
+                self._obey("thaw", stopped)
+                with self._changed:
+                    for pid in stopped:
+                        slept = time.monotonic() - self._frozen.pop(pid)
+                        self._slept[pid] = self._slept.get(pid, 0.0) + slept
+
+    def slept_s(self, pid: int) -> float:
+        """How long worker *pid* has been stopped in all, which does not count against its limits."""
+        with self._changed:
+            since = self._frozen.get(pid)
+            return self._slept.get(pid, 0.0) + (time.monotonic() - since if since is not None else 0.0)
+
+    def _obey(self, op: str, pids: Collection[int]) -> bool:
+        number = next(self._ids)
+        try:
+            with self._sending:
+                send_with_fds(self._sock, {"op": op, "id": number, "pids": list(pids)})
+        except (PeerGone, OSError):
+            return True  # with the nursery its workers are gone
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._obeyed or self._gone is not None, _OBEY_LIMIT_S)
+            return self._obeyed.pop(number, self._gone is not None)
+
     def exit_words(self, pid: int, timeout_s: float) -> str | None:
         """How worker *pid* ended, or None if it has not within *timeout_s*."""
         with self._changed:
@@ -204,6 +251,8 @@ class Nursery:
     def forget(self, pid: int) -> None:
         with self._changed:
             self._exited.pop(pid, None)
+            self._hostile.discard(pid)
+            self._slept.pop(pid, None)
 
     def close(self) -> None:
         """Hang up, upon which the nursery kills its workers and ends, and remove all that they wrote."""
@@ -237,6 +286,10 @@ class Standby:
 
     def seed_from(self, worker: Worker) -> None:
         self._nursery.seed_from(worker)
+
+    def frozen(self, keep: Collection[Worker] = ()) -> contextlib.AbstractContextManager[bool]:
+        """``Nursery.frozen``; a worker of an earlier nursery died with it."""
+        return self._nursery.frozen([worker.pid for worker in keep])
 
     def close(self) -> None:
         with self._lock:
@@ -293,15 +346,23 @@ class Worker:
 
     def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
         """The answer to what was last sent. A worker that gives none in time is killed, unless *keep*."""
-        self._sock.settimeout(timeout_s)
-        try:
-            data = self._sock.recv(1 << 17)
-        except TimeoutError:
-            if not keep:
-                self._owner.kill(self.pid)
-            raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
-        except ConnectionResetError:
-            data = b""
+        slept, left = self._owner.slept_s(self.pid), timeout_s
+        while True:
+            self._sock.settimeout(left)
+            try:
+                data = self._sock.recv(1 << 17)
+                break
+            except TimeoutError:
+                before, slept = slept, self._owner.slept_s(self.pid)
+                if slept > before:  # others were timed meanwhile
+                    left = slept - before
+                    continue
+                if not keep:
+                    self._owner.kill(self.pid)
+                raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
+            except ConnectionResetError:
+                data = b""
+                break
         if not data:
             raise WorkerDied(self._how_it_died())
         kind, payload = parse_reply(data, self._number, expected)
@@ -316,6 +377,10 @@ class Worker:
             self._owner.kill(self.pid)
             return "it closed its connection and went on running"
         return words
+
+    def distrust(self) -> None:
+        """It is about to run a candidate."""
+        self._owner.distrust(self.pid)
 
     @property
     def uid(self) -> int:

@@ -15,10 +15,12 @@ from .processes import (
     become_subreaper,
     children,
     descendants,
+    halt,
     kill_tree,
     oom_kills,
     processes_of,
     reap_orphans,
+    resume,
     signal_name,
 )
 
@@ -37,6 +39,7 @@ __all__ = [
     "default_read_paths",
     "descendants",
     "enter",
+    "halt",
     "hand_over",
     "kill_tree",
     "oom_kills",
@@ -44,5 +47,6 @@ __all__ = [
     "processes_of",
     "reap_orphans",
     "remove",
+    "resume",
     "signal_name",
 ]

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from . import syscalls
@@ -137,6 +137,37 @@ def kill_tree(pid: int, uid: int | None = None, timeout_s: float = 10.0) -> bool
     if pid <= 1 or pid == os.getpid() or (uid is not None and uid in (0, os.getuid())):
         raise ValueError(f"refusing to kill process {pid} and everything of user {uid}")
     return _kill({pid}, uid, time.monotonic() + timeout_s)
+
+
+def halt(trees: Mapping[int, int | None], timeout_s: float = _STOP_S) -> bool:
+    """SIGSTOP whole trees: each process named, all below it, and all of the user beside it (None: of no user).
+
+    Returns True when all of it has halted, False when something still runs after *timeout_s* seconds. ``resume`` lets
+    them go on. Processes are named as for ``kill_tree``.
+    """
+    known = {root: stat.start for root in trees if (stat := _stat(root))}
+    deadline = time.monotonic() + timeout_s
+    while True:
+        before = len(known)
+        for uid in set(trees.values()):
+            _find(known, uid)
+        awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED)]
+        for pid in awake:
+            _send(pid, signal.SIGSTOP)
+        if not awake and len(known) == before:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE_S)
+
+
+def resume(trees: Mapping[int, int | None]) -> None:
+    """SIGCONT what ``halt`` stopped."""
+    known = {root: stat.start for root in trees if (stat := _stat(root))}
+    for uid in set(trees.values()):
+        _find(known, uid)
+    for pid in known:
+        _send(pid, signal.SIGCONT)
 
 
 def _kill(roots: Collection[int], uid: int | None, deadline: float) -> bool:

@@ -21,9 +21,10 @@ _Process = Callable[[Any], Any] | None
 @dataclass(frozen=True)
 class _Compiled:
     sql: str
-    positions: tuple[str, ...] | None  # names of the values in order; None where the driver takes them by name
-    fixed: Mapping[str, Any]  # values that stand in the statement, as the driver takes them
-    bind: Mapping[str, _Process]
+    #: each value in the driver's order: its name (None: it stands in the statement), how it is made ready, or it itself
+    values: tuple[tuple[str | None, _Process, Any], ...]
+    names: tuple[str, ...] | None  # of all of them, where the driver takes them by name
+    given: int  # how many names have to be given
     results: tuple[_Process, ...] | None  # None: every column comes as it is
 
 
@@ -72,24 +73,17 @@ class Statement:
         cursor.close()
         return count
 
-    def each(self, connection: Connection, many: Iterable[Mapping[str, Any]]) -> None:
-        """Run it for each of *many*."""
-        for values in many:
-            self.change(connection, **values)
-
     def _run(self, connection: Connection, values: Mapping[str, Any]) -> tuple[_Compiled, Any]:
         dialect = connection.dialect
         compiled = self._compiled.get(dialect.name) or self._compile(dialect)
-        bind = compiled.bind
-        given = dict(compiled.fixed)
-        for name, value in values.items():
-            process = bind[name]
-            given[name] = value if process is None else process(value)
+        assert len(values) == compiled.given, f"{compiled.given} values are wanted: {sorted(values)}"
+        ready = [
+            fixed if name is None else values[name] if process is None else process(values[name])
+            for name, process, fixed in compiled.values
+        ]
         cursor = connection.connection.cursor()
-        if compiled.positions is None:
-            cursor.execute(compiled.sql, given)
-        else:
-            cursor.execute(compiled.sql, [given[name] for name in compiled.positions])
+        names = compiled.names
+        cursor.execute(compiled.sql, ready if names is None else dict(zip(names, ready, strict=True)))
         return compiled, cursor
 
     def _compile(self, dialect: Dialect) -> _Compiled:
@@ -97,23 +91,28 @@ class Statement:
         assert isinstance(made, SQLCompiler)
         left_out = [str(column) for column in (*made.insert_prefetch, *made.update_prefetch)]
         assert not left_out, f"defaults are filled in by nobody here: give {left_out}"
-        bind = {name: param.type.dialect_impl(dialect).bind_processor(dialect) for name, param in made.binds.items()}
-        fixed: dict[str, Any] = {}
-        for name, value in made.params.items():
-            param = made.binds.get(name)
-            if param is None or not param.required:
-                process = bind.get(name)
-                fixed[name] = value if process is None else process(value)
+        names = made.positiontup if made.positional else list(made.params)
+        assert names is not None
+        values = [self._value(made, name, dialect) for name in names]
         results = tuple(_result(column.type, dialect) for column in getattr(self._clause, "exported_columns", ()))
         compiled = _Compiled(
             made.string,
-            tuple(made.positiontup) if made.positional and made.positiontup is not None else None,
-            fixed,
-            bind,
+            tuple(values),
+            None if made.positional else tuple(names),
+            len({name for name, _, _ in values if name is not None}),
             results if any(results) else None,
         )
         self._compiled[dialect.name] = compiled
         return compiled
+
+    @staticmethod
+    def _value(made: SQLCompiler, name: str, dialect: Dialect) -> tuple[str | None, _Process, Any]:
+        param = made.binds[name]
+        process: _Process = param.type.dialect_impl(dialect).bind_processor(dialect)
+        if param.required:
+            return name, process, None
+        value = made.params[name]
+        return None, None, value if process is None else process(value)
 
 
 def _result(type_: Any, dialect: Dialect) -> _Process:

@@ -58,8 +58,9 @@ def main() -> int:
             print(f"filled to {nodes:,} nodes in {time.monotonic() - started:.0f} s", file=sys.stderr)
             costs.append(record.measure(path, folder, options.samples))
             _questions(path, nodes)
+            if nodes == sizes[0]:  # of the size that Optuna is measured at
+                _optuna(path, folder, [n for n in options.optuna if n], options.samples)
         _recording(costs)
-        _optuna(folder, [n for n in options.optuna if n], options.samples, costs[0])
         if options.shinka:
             _shinka(options.shinka, folder, sizes, {cost.nodes: cost for cost in costs})
     print(f"Load at the end: {os.getloadavg()[0]:.1f}.")
@@ -108,21 +109,20 @@ def _recording(costs: list[record.Cost]) -> None:
     )
 
 
-def _optuna(folder: Path, trials: list[int], samples: int, cost: record.Cost) -> None:
+def _optuna(path: Path, folder: Path, trials: list[int], samples: int) -> None:
     for number in trials:
-        found = record.optuna(folder / f"optuna{number}", number, samples)
+        found = record.optuna(path, folder / f"optuna{number}", number, samples)
         if found is None:
             print("optuna is not installed: skipped")
             return
-        version, full, bare = found
-        print(f"### Optuna {version} on SQLite at {number:,} trials, median ms a trial\n")
+        print(f"### Optuna {found.version} on SQLite at {number:,} trials, in turns with the store (median ms)\n")
         _head("what", "ms", "over the store's node, alone", f"over one of {record.TOGETHER} an answer")
         for what, took in (
-            ("ask, idea, code and evaluation as user attributes, tell", full),
-            ("ask and tell with no payload", bare),
+            ("ask, idea, code and evaluation as user attributes, tell", found.full),
+            ("ask and tell with no payload", found.bare),
         ):
-            _row(what, f"{took:.1f}", f"{took / cost.alone:.1f} ×", f"{took / cost.together:.1f} ×")
-        print()
+            _row(what, f"{took:.1f}", f"{took / found.alone:.1f} ×", f"{took / found.together:.1f} ×")
+        print(f"\nThe store's node meanwhile: {found.alone:.2f} ms alone, {found.together:.2f} ms together.\n")
 
 
 def _shinka(python: str, folder: Path, sizes: list[int], costs: dict[int, record.Cost]) -> None:

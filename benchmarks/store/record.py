@@ -180,9 +180,20 @@ def _alike(path: Path, same: sqlite3.Connection) -> None:
 # -------------------------------------------------------------------------------------------------- Optuna
 
 
-def optuna(folder: Path, trials: int, samples: int) -> tuple[str, float, float] | None:
-    """Optuna's version and the medians, in ms, of a trial with a node's payload as user attributes, and of a bare
-    ask and tell, at *trials* trials in a SQLite file. None where it is not installed."""
+@dataclass(frozen=True)
+class Optuna:
+    """Medians, ms: a trial with a node's payload as user attributes, a bare one, and the store's nodes between."""
+
+    version: str
+    full: float
+    bare: float
+    alone: float
+    together: float
+
+
+def optuna(path: Path, folder: Path, trials: int, samples: int) -> Optuna | None:
+    """Ask and tell at *trials* trials in a SQLite file, in turns with nodes of the grove at *path* (closed): what the
+    disk does meanwhile happens to both. None where Optuna is not installed."""
     try:
         import optuna as package
     except ImportError:
@@ -193,19 +204,26 @@ def optuna(folder: Path, trials: int, samples: int) -> tuple[str, float, float] 
     study = package.create_study(storage=storage, sampler=package.samplers.RandomSampler(seed=1))
     for number in range(trials):
         study.add_trial(package.trial.create_trial(value=1.0, user_attrs=_attributes(number)))
-    full, bare = [], []
-    for number in range(trials, trials + samples):
-        attributes = _attributes(number)
-        started = time.perf_counter()
+
+    def ask_and_tell(attributes: dict[str, str]) -> None:
         trial = study.ask()
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
         study.tell(trial, 1.0)
-        full.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        study.tell(study.ask(), 1.0)
-        bare.append(time.perf_counter() - started)
-    return package.__version__, 1e3 * statistics.median(full), 1e3 * statistics.median(bare)
+
+    grove = groves.opened(path)
+    times: dict[str, list[float]] = {"full": [], "bare": [], "alone": [], "together": []}
+    for number in range(trials, trials + samples + 5):
+        attributes, parts = _attributes(number), grove.prepare()
+        several = [grove.prepare() for _ in range(TOGETHER)]
+        times["full"].append(_timed(lambda attributes=attributes: ask_and_tell(attributes)))  # type: ignore[misc]
+        times["alone"].append(_timed(lambda parts=parts: grove.record(parts)))  # type: ignore[misc]
+        times["bare"].append(_timed(lambda: ask_and_tell({})))
+        took = _timed(lambda several=several: grove.record_together(several))  # type: ignore[misc]
+        times["together"].append(took / TOGETHER)
+    grove.store.close()
+    median = {name: 1e3 * statistics.median(taken[5:]) for name, taken in times.items()}
+    return Optuna(package.__version__, **median)
 
 
 def _attributes(number: int) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass, make_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from sys import intern
 from typing import Any
 
@@ -40,7 +40,9 @@ def _twin(view: type) -> Any:
     ``__class__``. A frozen one sets each field through a guard, which takes four times as long, and a large tree has
     half a million objects."""
     assert is_dataclass(view)
-    return make_dataclass(view.__name__, [field.name for field in fields(view)], slots=True)
+    defaults = {f.name: f.default for f in fields(view) if f.default is not MISSING}
+    laid_out = [(f.name, Any, field(default=defaults.get(f.name))) for f in fields(view)]
+    return make_dataclass(view.__name__, laid_out, slots=True)
 
 
 _NodeTwin, _IdeaTwin, _ImplementationTwin, _EvaluationTwin, _JobTwin = map(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,4 +303,47 @@ def test_a_candidate_is_compiled_ahead_without_the_judges_rights(
         assert not [path for path in copied if path.name == "key"]
         assert copied or "symlink" in what
     finally:
-        sandbox.remove(ahead._folder)
+        ahead._home.remove()
+
+
+FILLING = """
+import os, time
+
+def fill():
+    for number in range(60):
+        with open(f"file{number}", "wb") as file:
+            file.write(bytes(64 << 20))
+        time.sleep(0.02)
+    time.sleep(60)
+"""
+
+
+def test_a_candidate_that_fills_the_disk_is_killed(
+    run: Callable[..., EvaluationResult], bench: CpuBench, monkeypatch: pytest.MonkeyPatch
+):
+    owner = bench.interpreting._nursery
+    monkeypatch.setattr(owner, "_policy", replace(bench.policy, scratch_bytes=256 << 20))
+    found = run(candidate("fill()", FILLING), timeout_s=30.0)
+    assert found.outcome is Outcome.WORKER_DIED, found.message
+    assert "killed by the evaluator: its scratch folder holds more than 256 MiB" in found.message
+    assert found.wall_s < 20
+
+
+def test_all_calls_together_have_a_limit(run: Callable[..., EvaluationResult]):
+    """Each of these calls is within its own."""
+    found = run(candidate("time.sleep(0.7)\nreturn launch(x)", "import time\n"), trials=9, timeout_s=1.0)
+    assert found.outcome is Outcome.TIMEOUT and "left of the time for all its calls" in found.message
+    assert 3 <= found.trials_passed <= 6
+
+
+@pytest.mark.parametrize("interpreted", [False, True])
+def test_projecting_heeds_the_candidates_limit(run: Callable[..., EvaluationResult], interpreted: bool):
+    """It compiles in one worker and counts in another that interprets."""
+    slow = f"if x.numel() > 240 and bool(os.environ.get('TRITON_INTERPRET')) is {interpreted}:\n    time.sleep(50)\n"
+    instance = replace(problem("return x * 2", "[torch.randn(60, 40)]"), check_source=DOUBLE.source, check_size="small")
+    found = run(candidate(slow + "return launch(x)", "import os, time\n"), instance, timing=True, timeout_s=5.0)
+    assert found.wall_s < 30
+    if interpreted:
+        assert found.outcome is Outcome.OK and "counting at full size gave no answer within 5 s" in found.message
+    else:
+        assert found.outcome is Outcome.TIMEOUT and "within 5 s" in found.message

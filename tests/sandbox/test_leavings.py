@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from kernelgrove.engine.evaluator.sandbox import Copier, remove
+from kernelgrove.engine.evaluator.sandbox import Copier, Home, remove, sweep
 
 ROOT = os.geteuid() == 0
 
@@ -99,3 +102,25 @@ def test_files_of_other_users_are_not_copied(tmp_path: Path):
     assert tree(tmp_path / "kept") == {"triton/own"}
     Copier(0, 100, 100).copy(source, ("triton",), tmp_path / "none")
     assert tree(tmp_path / "none") == set()
+
+
+def test_homes_of_the_dead_are_swept_and_those_of_the_living_kept():
+    code = "from kernelgrove.engine.evaluator.sandbox import Home; import time\n"
+    code += "home = Home(); print(home.path, flush=True); time.sleep(60)"
+    dead, living = (subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2))
+    paths = [Path(process.stdout.readline().strip()) for process in (dead, living) if process.stdout]
+    (paths[0] / "left").mkdir()
+    dead.kill()
+    dead.wait()
+    own, link = Home(), Path(tempfile.gettempdir(), f"kernelgrove-scratch-{os.getpid()}-link")
+    link.symlink_to(own.path)
+    try:
+        sweep()
+        assert not paths[0].exists() and paths[1].exists() and own.path.exists()
+    finally:
+        link.unlink()
+        own.remove()
+        living.kill()
+        living.wait()
+    sweep()
+    assert not paths[1].exists() and not own.path.exists()

@@ -35,7 +35,7 @@ class Ahead:
     def __init__(self, policy: sandbox.Policy, facts: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._facts = facts
         self._nursery = Standby("compile", replace(policy, gpu=False), environment)
-        self._folder = Path(tempfile.mkdtemp(prefix="kernelgrove-ahead-"))
+        self._home = sandbox.Home()
         self._lock = threading.Lock()
         self._dry: OrderedDict[str, Dry | None] = OrderedDict()
 
@@ -58,7 +58,7 @@ class Ahead:
                     note = failed.message
                 if not worker.stop():
                     return None
-                kept = Path(tempfile.mkdtemp(dir=self._folder))
+                kept = Path(tempfile.mkdtemp(dir=self._home.path))
                 sandbox.Copier(worker.uid, _MOST_BYTES, _MOST_FILES).copy(worker.scratch, CACHES, kept)
             return Prepared(kept, worker.scratch if extension else None, note)
         except (WorkerDied, WorkerTimeout, ProtocolBreak, EvaluatorError):
@@ -66,7 +66,7 @@ class Ahead:
 
     def close(self) -> None:
         self._nursery.close()
-        sandbox.remove(self._folder)
+        self._home.remove()
 
     def _arguments(self, request: EvaluationRequest) -> Dry | None:
         key = f"{request.instance.digest}:{request.instance.key}"

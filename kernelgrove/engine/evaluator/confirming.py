@@ -29,8 +29,7 @@ AIM_MS = 30.0
 _LEAST, _MOST = 4, 8
 #: Half the width of the ratio's 95 % interval at which timing ends early.
 _NARROW = 0.01
-#: Chunks of one call: at least, and where a call is so short that the clock's error must be averaged away, ms.
-_SERIAL, _SERIAL_SHORT, _SHORT_MS = 12, 128, 0.1
+_SERIAL = 8  # chunks of one call
 _DRIFT_MS = 0.2
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
@@ -150,16 +149,17 @@ class Seat:
                     self.stall = False
                 self.calls = max(1, self.calls // 4)
 
-    def serial(self, allclose: float | None, wanted: int) -> list[Chunk]:
-        """At least *wanted* chunks of one call, beside as many of the empty worker: what a change of context takes
-        depends on who else is there. Chunks of many calls are corrected by what is seen of it here."""
+    def serial(self, allclose: float | None) -> list[Chunk]:
+        """Some chunks of one call, beside as many of the empty worker: what a change of context takes depends on who
+        else is there. Chunks of many calls are corrected by what is seen of it here."""
         found: list[Chunk] = []
         with self._empties.open(self.case, 1, self.timeout_s) as idle:
-            while len(found) < wanted:
-                calls = Round(self._sealed, self.sitting, self.calls, _CHECKED, allclose)
+            while len(found) < _SERIAL:
+                count = min(self.calls, _SERIAL - len(found))
+                calls = Round(self._sealed, self.sitting, count, _CHECKED, allclose)
                 with self._empties.still():
-                    empty = [empty_chunk(idle, self.case.packed, 1, True) for _ in range(self.calls)]
-                found += [calls.one(number, empty[number]) for number in range(self.calls)]
+                    empty = [empty_chunk(idle, self.case.packed, 1, True) for _ in range(count)]
+                found += [calls.one(number, empty[number]) for number in range(count)]
         self._single_ms = statistics.median(chunk.empty_ms for chunk in found)
         return found
 
@@ -195,8 +195,7 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, stil
     pairs: list[tuple[Chunk, Chunk]] = []
     own: list[Chunk] = [candidate.chunk(allclose, checked=0)]  # finds out how many calls can be queued, and warms up
     # Where the stream is not stalled, one call after the other already goes through the host.
-    wanted = _SERIAL_SHORT if statistics.median(own[0].claims) < _SHORT_MS else _SERIAL
-    serial = candidate.serial(allclose, wanted) if candidate.stall else []
+    serial = candidate.serial(allclose) if candidate.stall else []
     own.clear()
     for _ in range(_MOST):
         before = None

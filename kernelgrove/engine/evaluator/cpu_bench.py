@@ -85,6 +85,9 @@ class CpuBench:
     def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
         """Nothing: the reference is projected at its first candidate's figure."""
 
+    def recover(self) -> None:
+        """Nothing is kept that could be given back."""
+
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
         return self.interpreting.fork("cpu", self.facts, precision, prepared)
 
@@ -145,7 +148,8 @@ class CpuBench:
         else goes wrong is "no projection"."""
         try:
             with self.compiling.fork("meta", self.facts, request.precision) as worker:
-                reply = worker.ask("compile", Reply.COMPILED, _COMPILE_LIMIT_S, *full.dry.request(request.code))
+                limit = min(_COMPILE_LIMIT_S, request.timeout_s)
+                reply = worker.ask("compile", Reply.COMPILED, limit, *full.dry.request(request.code))
         except WorkerFailed as failed:
             if failed.outcome == "compile_error" and failed.stage == "compile":
                 raise
@@ -156,7 +160,8 @@ class CpuBench:
         """Counts, or in words why they cannot be had: a correct kernel is not failed for that."""
         try:
             with self.interpreting.fork("meta", self.facts, request.precision) as worker:
-                reply = worker.ask("count", Reply.COUNTED, _COUNT_LIMIT_S, *full.dry.request(request.code))
+                limit = min(_COUNT_LIMIT_S, request.timeout_s)
+                reply = worker.ask("count", Reply.COUNTED, limit, *full.dry.request(request.code))
         except WorkerFailed as failed:
             return f"no projection: {failed.message}"
         except WorkerTimeout as late:

@@ -8,7 +8,7 @@ import platform
 import shutil
 import statistics
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from .locks import Turns
 from .physics import physical_floor
 from .protocol import Reply, finite_floats
 from .references import JudgedReference
-from .sitting import Figures, Rejected, Sitting
+from .sitting import Again, Figures, Rejected, Sitting
 from .spares import Spares
 from .stillness import wait_idle
 from .structure import pack
@@ -94,7 +94,7 @@ class CudaBench:
         self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
         self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
-        self._is_ours = True  # whether the GPU was idle when the one who is alone began
+        self._shared = not wait_idle(device, _IDLE_LIMIT_S)  # with others than this evaluator's workers
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
@@ -106,6 +106,7 @@ class CudaBench:
             file_bytes=4 << 30,
             open_files=4096,
             allow_unsafe=allow_unsafe,
+            scratch_bytes=8 << 30,
         )
         environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         environment |= {"TORCHINDUCTOR_WORKER_START": "subprocess", "MAX_JOBS": "4"}
@@ -138,7 +139,14 @@ class CudaBench:
         return worker
 
     def arena(self, size: int) -> Arena:
+        free, whole = torch.cuda.mem_get_info(self.index)
+        if free < whole // 3:
+            torch.cuda.empty_cache()  # what the judge's PyTorch keeps of freed tensors, a candidate may need
         return CudaArena.create(size, self.index)
+
+    def recover(self) -> None:
+        """The judge ran out of memory: give back what it can do without."""
+        torch.cuda.empty_cache()
 
     def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
         if request.backend == Backend.CUDA:
@@ -171,12 +179,11 @@ class CudaBench:
             with laps.lap("waiting"), self.alone(sitting.worker):
                 with laps.lap("screening"):
                     screened = self.timing.screen(sitting, request)
-                if request.best_ms is None or screened.time_ms <= _HOPELESS * request.best_ms:
+                if request.best_ms is None or screened.stats["median"] <= _HOPELESS * request.best_ms:
                     with laps.lap("confirming"):
                         confirmed = self._confirm(sitting, screened, base, request)
                 advise()
-            ours = self._is_ours
-        state = {**self.state.read(), "shared_with_others": not ours}
+        state = {**self.state.read(), "shared_with_others": self._shared}
         figure = confirmed.figure if confirmed is not None else screened
         floor = physical_floor(reference, self.facts, self.l2_bytes)
         if floor is not None and figure.time_ms < floor.ms:
@@ -222,10 +229,17 @@ class CudaBench:
 
     @contextlib.contextmanager
     def alone(self, *keep: Worker) -> Iterator[None]:
-        """The GPU for oneself: nobody else is asked anything, and of all candidates only those in *keep* run. What
-        another one has left running on the GPU has some time to end."""
+        """The GPU for oneself: nobody else is asked anything, and of all candidates only those in *keep* run, once it
+        was seen that the GPU is idle while even they stand still. What others have left running has some time to end.
+
+        Raises Rejected where one in *keep* is what keeps the GPU busy, Again where it was a process of somebody else's.
+        """
         with self.turns.alone(), self.nursery.frozen(keep):
-            self._is_ours = wait_idle(self.device, _IDLE_LIMIT_S)
+            if not self._shared:
+                with self.nursery.frozen():
+                    idle = wait_idle(self.device, _IDLE_LIMIT_S)
+                if not idle and keep:
+                    self._blame(keep)
             yield
 
     @contextlib.contextmanager
@@ -233,9 +247,18 @@ class CudaBench:
         """No candidate runs. Raises Rejected where one has work running on the GPU that it had called done; where
         others than candidates use the GPU, that cannot be told."""
         with self.nursery.frozen():
-            if self._is_ours and not wait_idle(self.device, _LEFT_OVER_S):
+            if not self._shared and not wait_idle(self.device, _LEFT_OVER_S):
                 raise Rejected("work of its own was still running on the GPU after forward had handed over its outputs")
             yield
+
+    def _blame(self, workers: Sequence[Worker]) -> None:
+        """The GPU is busy while every candidate stands still: is it for what one of *workers* had queued?"""
+        for worker in workers:
+            worker.stop()
+        if wait_idle(self.device, _IDLE_LIMIT_S):
+            raise Rejected("it keeps the GPU busy between its calls")
+        self._shared = True
+        raise Again("another process began to use the GPU")
 
     def _around(self) -> float:
         """What an iteration of the screening loop costs around its call, in ms; measured once a bench."""

@@ -24,6 +24,7 @@ from typing import Any
 from kernelgrove.errors import KernelGroveError
 from kernelgrove.model import Basis, Device, EvaluationRequest, Instance, Problem
 
+from . import sandbox
 from .protocol import PeerGone, clean, receive_stream, send_stream
 
 
@@ -37,6 +38,7 @@ class Judge:
         allow_unsafe: bool,
         cache: str | None = None,
     ) -> None:
+        from .company import Company
         from .references import References
 
         self.target = target
@@ -54,6 +56,7 @@ class Judge:
             self.bench = CudaBench(device, facts, parallel, allow_unsafe, Path(cache) if cache else None)
             budget = torch.cuda.get_device_properties(device).total_memory // 8
         self.references = References(device, budget)
+        self.company = Company()
 
     def device(self) -> Device:
         software = self.bench.software()
@@ -82,8 +85,8 @@ class Judge:
     def evaluate(self, request: EvaluationRequest) -> dict[str, Any]:
         from .judging import judge
 
-        found = judge(self.bench, lambda: self.references.get(request.instance, request.precision), request)
-        return asdict(found)
+        reference = partial(self.references.get, request.instance, request.precision)
+        return asdict(self.company.judge(partial(judge, self.bench, reference, request)))
 
     def close(self) -> None:
         self.bench.close()
@@ -112,6 +115,11 @@ def serve(fd: int) -> None:
             except (ValueError, TypeError, RecursionError) as error:  # not JSON: nothing of it has been sent
                 send_stream(sock, _failure(number, error))
 
+    sandbox.become_subreaper()  # what outlives a nursery comes here, and is killed
+    sandbox.sweep()
+    home = sandbox.Home()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home.path / "inductor")  # else a folder that stays for good
+
     def open_device() -> dict[str, Any]:
         nonlocal judge
         judge = Judge(**opening)
@@ -128,6 +136,7 @@ def serve(fd: int) -> None:
     finally:
         if judge is not None:
             judge.close()
+        home.remove()
         os._exit(0)  # threads may still be waiting for workers, which are gone now
 
 

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import ast
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Outcome, Provenance, Stage
 
+from .arena import CudaError
 from .laps import Laps
 from .lint import lint
 from .protocol import ProtocolBreak, clean
 from .references import JudgedReference
-from .sitting import Bench, Figures, Rejected, Sitting, Wrong
+from .sitting import Again, Bench, Figures, Rejected, Sitting, Wrong
 from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 
 #: A file that is longer is refused: parsing it would keep the judge busy for seconds.
 _MOST_BYTES = 1 << 18
+#: CPython 3.11 counts the depth of what it parses for all threads together, and trips over it (gh-106905).
+_PARSING = threading.Lock()
+#: All answers of a candidate together may take so many times what one may.
+_STAGES = 4
 _BELIEVED = {"compile_error", "runtime_error", "out_of_memory"}  # failures that a worker may report of itself
 
 
 def judge(bench: Bench, reference: Callable[[], JudgedReference], request: EvaluationRequest) -> EvaluationResult:
-    """Judge one candidate. A candidate's failure is a result; EvaluatorError and ProblemError are raised."""
+    """Judge one candidate. A candidate's failure is a result; EvaluatorError and ProblemError are raised.
+
+    Where the judge itself runs out of memory, or another process got in the way, the candidate is judged once more.
+    """
+    try:
+        return _judge(bench, reference, request)
+    except (Again, CudaError, torch.OutOfMemoryError):
+        reference().forget()
+        bench.recover()
+    try:
+        return _judge(bench, reference, request)
+    except (Again, CudaError, torch.OutOfMemoryError) as error:
+        raise EvaluatorError(f"the candidate could not be judged: {error}", "Is another process on the GPU?") from error
+
+
+def _judge(bench: Bench, reference: Callable[[], JudgedReference], request: EvaluationRequest) -> EvaluationResult:
     started = time.perf_counter()
     laps = Laps()
     detail: dict[str, Any] = {"seconds": laps.seconds}
@@ -44,9 +68,10 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         )
 
     advice: list[str] = []
-    if problem := _syntax(request.code):
-        return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
-    advice += lint(request.code)
+    with _PARSING:
+        if problem := _syntax(request.code):
+            return result(Outcome.COMPILE_ERROR, Stage.PARSE, problem)
+        advice += lint(request.code)
     judged = reference()
     if not judged.ready:
         with laps.lap("waiting"), bench.turns.shared(), laps.lap("references"):
@@ -57,7 +82,8 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
         prepared = bench.compile_ahead(request)
     if prepared is not None:
         detail["ahead"] = {"files": sum(path.is_file() for path in prepared.folder.rglob("*")), "note": prepared.note}
-    with Sitting(bench, judged, request.code, request.timeout_s, prepared) as sitting:
+    budget_s = _STAGES * request.timeout_s
+    with Sitting(bench, judged, request.code, request.timeout_s, prepared, budget_s) as sitting:
         try:
             # Loading is the host's work but for an instant, and takes longer than a check: it waits for nobody's turn.
             with laps.lap("loading"):

@@ -5,6 +5,7 @@ Runs in the judge. What differs between devices is the ``Bench``'s.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,10 @@ class Rejected(Exception):
     """The candidate broke a rule."""
 
 
+class Again(Exception):
+    """Something that is not the candidate's doing disturbed its evaluation: it is to be judged once more."""
+
+
 @dataclass(frozen=True)
 class Figures:
     """What a bench found about speed. Without ``time_ms``, ``note`` says why there is none."""
@@ -59,6 +64,9 @@ class Bench(Protocol):
     def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
         """Start in the background what the figures of *reference*'s candidates will need."""
 
+    def recover(self) -> None:
+        """Give memory back: the judge ran out of it."""
+
     def fork(self, precision: str, prepared: Prepared | None = None) -> Worker: ...
 
     def arena(self, size: int) -> Arena: ...
@@ -71,9 +79,17 @@ class Sitting:
     """One worker with its arena and the reference it is held against."""
 
     def __init__(
-        self, bench: Bench, reference: JudgedReference, code: str, timeout_s: float, prepared: Prepared | None = None
+        self,
+        bench: Bench,
+        reference: JudgedReference,
+        code: str,
+        timeout_s: float,
+        prepared: Prepared | None = None,
+        budget_s: float = math.inf,
     ) -> None:
+        """*timeout_s* for each answer of the worker, *budget_s* for all of them."""
         self.bench = bench
+        self.budget_s = budget_s
         self.prepared = prepared
         self.trusted = False  # whether the code is the reference's own
         self.reference = reference
@@ -111,6 +127,7 @@ class Sitting:
         self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
         with laps.lap("loading: worker"):
             self.worker = self.bench.fork(precision, self.prepared)
+        self.worker.left_s = self.budget_s
         with laps.lap("loading: memory"):
             self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
         self._construct(case.weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import shutil
 import socket
@@ -58,14 +59,26 @@ class Prepared:
     note: str = ""  # what went wrong where not all was prepared
 
 
+#: Nurseries of this process that were not closed, and what is held while one is started: it must not be a stranger.
+_NURSERIES: set[subprocess.Popen[bytes]] = set()
+_STARTING = threading.Lock()
+
+
+def _started(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    with _STARTING:
+        process = subprocess.Popen(command, **options)
+        _NURSERIES.add(process)
+        return process
+
+
 class Nursery:
     """One nursery process and its workers. Thread-safe. ``policy`` is what every worker of it gets."""
 
     def __init__(self, mode: str, policy: sandbox.Policy, environment: Mapping[str, str]) -> None:
         self.mode = mode
         self._policy = policy
-        self._home = tempfile.mkdtemp(prefix="kernelgrove-")
-        Path(self._home).chmod(0o755)  # each worker's folder in it is its own user's alone
+        self._home = sandbox.Home()
+        self._home.path.chmod(0o755)  # each worker's folder in it is its own user's alone
         self._environment = {**environment, **({"TRITON_INTERPRET": "1"} if mode == "interpret" else {})}
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
@@ -76,20 +89,23 @@ class Nursery:
         self._slept: dict[int, float] = {}  # how long in all, seconds
         self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
         self._seed: Path | None = None  # what every worker's Triton cache starts with
-        self._ready = False
+        self._users: dict[int, sandbox.PrivateUser | None] = {}  # of workers that were not closed, by pid
+        self._ready = self._closed = False
         self._gone: str | None = None
+        self._settled = threading.Event()  # once it is gone: what its workers left is looked after
+        self._clean = False  # and nothing of it runs any more
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock = ours
         self._sending = threading.Lock()
-        with theirs, open(os.path.join(self._home, "log"), "wb") as log:  # noqa: PTH118, PTH123
-            self._process = subprocess.Popen(
+        with theirs, (self._home.path / "log").open("wb") as log:
+            self._process = _started(
                 nursery.command(mode, theirs.fileno(), import_paths()),
-                env=sandbox.clean_environment(self._home, self._environment),
+                env=sandbox.clean_environment(str(self._home.path), self._environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self._home,
+                cwd=self._home.path,
                 start_new_session=True,
             )
         threading.Thread(target=self._listen, name=f"nursery-{mode}", daemon=True).start()
@@ -116,6 +132,24 @@ class Nursery:
             with self._changed:
                 self._gone = str(error)
                 self._changed.notify_all()
+            self._bury()
+
+    def _bury(self) -> None:
+        """Kill what its workers had started: they die with it, and nobody else looks after their daemons now."""
+        try:
+            if not self._closed:
+                self._process.kill()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                sandbox.kill_tree(self._process.pid)
+            with self._changed:
+                uids = [user.uid for user in self._users.values() if user is not None]
+            with _STARTING:
+                keep = {process.pid for process in _NURSERIES if process.poll() is None}
+                self._clean = sandbox.kill_strays(keep, uids)
+        finally:
+            self._settled.set()
 
     def wait_ready(self) -> None:
         """Raises EvaluatorError with the nursery's own last words when it does not come up."""
@@ -123,7 +157,7 @@ class Nursery:
             self._changed.wait_for(lambda: self._ready or self._gone is not None, _START_LIMIT_S)
             if self._ready and self._gone is None:
                 return
-        log = Path(self._home, "log")
+        log = self._home.path / "log"
         last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
         raise EvaluatorError(
             f"the {self.mode} nursery did not start: {' | '.join(last) or 'no word from it'}.",
@@ -141,7 +175,7 @@ class Nursery:
         """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it."""
         self.wait_ready()
         if prepared is None or prepared.scratch is None:
-            scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
+            scratch = tempfile.mkdtemp(prefix="w", dir=self._home.path)
         else:
             scratch = prepared.scratch
             Path(scratch).mkdir(mode=0o700)
@@ -169,6 +203,8 @@ class Nursery:
             if user is not None:
                 user.release()
             raise EvaluatorError(f"no worker could be started: {error}") from error
+        with self._changed:
+            self._users[pid] = user
         worker = Worker(self, ours, pid, scratch, user)
         try:
             worker.layers = worker.answer(Reply.READY, timeout_s)["layers"]
@@ -182,12 +218,12 @@ class Nursery:
         of Triton's launcher that are the same for every kernel."""
         cache = Path(worker.scratch, _TRITON_CACHE)
         if self._seed is None and cache.is_dir():
-            seed = Path(self._home, "seed")
+            seed = self._home.path / "seed"
             shutil.copytree(cache, seed)
             self._seed = seed
 
     def _last_words(self) -> str:
-        text = Path(self._home, "log").read_text(errors="replace").strip()
+        text = (self._home.path / "log").read_text(errors="replace").strip()
         return text.splitlines()[-1] if text else ""
 
     def kill(self, pid: int) -> None:
@@ -246,25 +282,27 @@ class Nursery:
     def is_clean(self, pid: int) -> bool:
         """Whether worker *pid* has ended, and all that it started."""
         with self._changed:
-            return self._exited.get(pid, ("", False))[1]
+            gone, known = self._gone is not None, self._exited.get(pid)
+        if gone and known is None:
+            return self._settled.wait(_KILL_LIMIT_S) and self._clean
+        return known is not None and known[1]
 
     def forget(self, pid: int) -> None:
         with self._changed:
             self._exited.pop(pid, None)
+            self._users.pop(pid, None)
             self._hostile.discard(pid)
             self._slept.pop(pid, None)
 
     def close(self) -> None:
         """Hang up, upon which the nursery kills its workers and ends, and remove all that they wrote."""
+        self._closed = True
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)  # closing alone would not end the listener's recv, nor the nursery
         self._sock.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            sandbox.kill_tree(self._process.pid)
-            self._process.wait(5)
-        sandbox.remove(self._home)
+        self._settled.wait(2 * _KILL_LIMIT_S)
+        _NURSERIES.discard(self._process)
+        self._home.remove()
 
 
 class Standby:
@@ -309,6 +347,7 @@ class Worker:
         self.scratch = scratch
         self._number = 0  # of the last request
         self.layers: list[dict[str, Any]] = []
+        self.left_s = math.inf  # for all answers together that are still to come
         self.wall_s = 0.0  # of the last request: from just before it was sent until its answer was here
 
     def __enter__(self) -> Worker:
@@ -346,23 +385,28 @@ class Worker:
 
     def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
         """The answer to what was last sent. A worker that gives none in time is killed, unless *keep*."""
-        slept, left = self._owner.slept_s(self.pid), timeout_s
-        while True:
-            self._sock.settimeout(left)
-            try:
-                data = self._sock.recv(1 << 17)
-                break
-            except TimeoutError:
-                before, slept = slept, self._owner.slept_s(self.pid)
-                if slept > before:  # others were timed meanwhile
-                    left = slept - before
-                    continue
-                if not keep:
-                    self._owner.kill(self.pid)
-                raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
-            except ConnectionResetError:
-                data = b""
-                break
+        limit = left = max(0.001, min(timeout_s, self.left_s))
+        started, slept = time.perf_counter(), self._owner.slept_s(self.pid)
+        before = slept
+        try:
+            while True:
+                self._sock.settimeout(left)
+                try:
+                    data = self._sock.recv(1 << 17)
+                    break
+                except TimeoutError:
+                    left, slept = self._owner.slept_s(self.pid) - slept, self._owner.slept_s(self.pid)
+                    if left > 0:  # others were timed meanwhile
+                        continue
+                    if not keep:
+                        self._owner.kill(self.pid)
+                    which = "" if limit == timeout_s else ", which was left of the time for all its calls"
+                    raise WorkerTimeout(f"no answer within {round(limit, 1):g} s{which}") from None
+                except ConnectionResetError:
+                    data = b""
+                    break
+        finally:
+            self.left_s -= time.perf_counter() - started - (self._owner.slept_s(self.pid) - before)
         if not data:
             raise WorkerDied(self._how_it_died())
         kind, payload = parse_reply(data, self._number, expected)
@@ -373,6 +417,8 @@ class Worker:
 
     def _how_it_died(self) -> str:
         words = self._owner.exit_words(self.pid, 2.0)
+        if words is None and not sandbox.is_running(self.pid):  # its nursery is killing what another left
+            words = self._owner.exit_words(self.pid, 2 * _KILL_LIMIT_S)
         if words is None:
             self._owner.kill(self.pid)
             return "it closed its connection and went on running"

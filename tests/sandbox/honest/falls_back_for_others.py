@@ -3,7 +3,6 @@
 # does: Chooses torch for shapes that its kernel does not take, and takes this one.
 # accept: ok
 # provenance: custom
-# open: F25
 
 import torch
 import triton

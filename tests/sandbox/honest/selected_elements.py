@@ -3,7 +3,6 @@
 # does: An output whose shape hangs on the values.
 # accept: ok
 # provenance: library
-# open: F26
 
 import torch
 

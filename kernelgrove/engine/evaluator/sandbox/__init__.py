@@ -5,7 +5,9 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 ``docs/design``, the evaluator.
 """
 
+from .disk import Disk, holds_more
 from .environment import SEARCH_PATH, clean_environment
+from .homes import Home, sweep
 from .identity import PrivateUser, claim_user, hand_over
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
 from .leavings import Copier, remove
@@ -16,6 +18,8 @@ from .processes import (
     children,
     descendants,
     halt,
+    is_running,
+    kill_strays,
     kill_tree,
     oom_kills,
     processes_of,
@@ -28,6 +32,8 @@ __all__ = [
     "REQUIRED",
     "SEARCH_PATH",
     "Copier",
+    "Disk",
+    "Home",
     "Layer",
     "Policy",
     "PrivateUser",
@@ -41,6 +47,9 @@ __all__ = [
     "enter",
     "halt",
     "hand_over",
+    "holds_more",
+    "is_running",
+    "kill_strays",
     "kill_tree",
     "oom_kills",
     "probe",
@@ -49,4 +58,5 @@ __all__ = [
     "remove",
     "resume",
     "signal_name",
+    "sweep",
 ]

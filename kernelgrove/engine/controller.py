@@ -13,7 +13,15 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from ..errors import Conflict, EnvironmentLacks, EvaluatorError, KernelGroveError, ProposerError
+from ..errors import (
+    Conflict,
+    EnvironmentLacks,
+    EvaluatorError,
+    KernelGroveError,
+    NotFound,
+    ProposerError,
+    StoreError,
+)
 from ..model import (
     PROPOSER_KINDS,
     REQUEST_OPTIONS,
@@ -377,6 +385,8 @@ class Controller:
         job = ended.job
         self._running.pop(job.id, None)
         error, result = ended.error, None
+        if isinstance(error, StoreError) and not isinstance(error, (Conflict, NotFound)):
+            raise error  # a full disk is not the job's fault: the search ends, and the job is queued again
         if error is None:
             try:
                 result = self._result(job, ended.value)

@@ -211,28 +211,31 @@ _OF_A_NODE = ("program", "node", "implementation", "evaluation", "job", "decisio
 
 
 def fill(path: Path, nodes: int) -> None:
-    """Bring the grove at *path* (closed) to *nodes* nodes, by copies of the rows of its last one in large
+    """Bring the grove at *path* (closed) to *nodes* nodes, by copies of the rows of its second one (``new``) in large
     transactions: what is there afterwards is what the store would have written, in a small part of the time."""
     file = sqlite3.connect(path)
     file.row_factory = sqlite3.Row
     file.execute("PRAGMA synchronous = OFF")
     have = file.execute("SELECT count(*) FROM node").fetchone()[0]
-    last = {table: [dict(r) for r in _rows_of_last(file, table)] for table in _OF_A_NODE}
+    rows = {table: [dict(row) for row in _rows_of_second(file, table)] for table in _OF_A_NODE}
+    assert [row["kind"] for row in rows["job"]] == ["ideate", "implement", "evaluate"]
+    step = file.execute("SELECT max(step) FROM decision").fetchone()[0]
     top = {table: file.execute(f"SELECT max(id) FROM {table}").fetchone()[0] for table in _OF_A_NODE}
     for begin in range(have, nodes, 5000):
         with file:
             for k in range(begin, min(begin + 5000, nodes)):
-                _copy(file, last, top, k, k - have + 1)
+                _copy(file, rows, top, step, k, k - have + 1)
     file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     file.close()
 
 
-def _rows_of_last(file: sqlite3.Connection, table: str) -> list[Any]:
+def _rows_of_second(file: sqlite3.Connection, table: str) -> list[Any]:
     count = {"job": 3, "decision": 2, "completion": 2}.get(table, 1)
-    return list(reversed(file.execute(f"SELECT * FROM {table} ORDER BY id DESC LIMIT {count}").fetchall()))
+    before = 2 if table == "node" else count  # the root and the first one
+    return file.execute(f"SELECT * FROM {table} ORDER BY id LIMIT {count} OFFSET {before}").fetchall()
 
 
-def _copy(file: sqlite3.Connection, last: dict[str, Any], top: dict[str, int], k: int, turn: int) -> None:
+def _copy(file: sqlite3.Connection, rows: dict[str, Any], top: dict[str, int], step: int, k: int, turn: int) -> None:
     made, text = result(k), code(k)
     node, hash_ = top["node"] + turn, f"{k:064x}"
     parent = 1 if turn < 5 else top["node"] + turn // 4  # four children each: a tree as deep as real ones
@@ -257,8 +260,8 @@ def _copy(file: sqlite3.Connection, last: dict[str, Any], top: dict[str, int], k
             {"id": job + 3, "node_id": node, "implementation_id": implementation, "key": f"evaluate:{address}/0"},
         ],
         "decision": [
-            {"id": top["decision"] + 2 * turn - 1, "step": last["decision"][0]["step"] + 2 * turn},
-            {"id": top["decision"] + 2 * turn, "step": last["decision"][1]["step"] + 2 * turn},
+            {"id": top["decision"] + 2 * turn - 1, "step": step + 2 * turn - 1},
+            {"id": top["decision"] + 2 * turn, "step": step + 2 * turn},
         ],
         "completion": [
             {"id": top["completion"] + 2 * turn - 1, "job_id": job + 1, "key": f"ideate:{k}", "response": idea(k)},
@@ -266,7 +269,7 @@ def _copy(file: sqlite3.Connection, last: dict[str, Any], top: dict[str, int], k
         ],
     }
     for table in _OF_A_NODE:
-        for row, change in zip(last[table], changed[table], strict=True):
+        for row, change in zip(rows[table], changed[table], strict=True):
             values = {**row, **change}
             marks = ", ".join("?" * len(values))
             file.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", list(values.values()))

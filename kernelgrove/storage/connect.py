@@ -206,8 +206,8 @@ def _begin(connection: Connection) -> None:
 
 
 def writing_engine(location: Location, *, create: bool) -> Engine:
-    """One connection; every transaction is IMMEDIATE (a deferred one that reads before it writes fails with
-    "locked", whatever the time-out) and on the disk when it has committed."""
+    """One connection, for ``transaction``: IMMEDIATE ones, since a deferred one that reads before it writes fails with
+    "locked", whatever the time-out."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise EnvironmentLacks(
             f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed.", "Use a newer Python build."
@@ -221,7 +221,6 @@ def writing_engine(location: Location, *, create: bool) -> Engine:
 
     engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1, max_overflow=0)
     event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
@@ -244,19 +243,27 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> bool:
             time.sleep(0.01)
 
 
-def _begin_immediate(connection: Connection) -> None:
-    _driver(connection).execute("BEGIN IMMEDIATE")
-
-
 def _driver(connection: Connection) -> sqlite3.Connection:
     found = connection.connection.driver_connection
     assert isinstance(found, sqlite3.Connection)
     return found
 
 
-def set_durable(connection: Connection, durable: bool) -> None:
-    """Whether the next transaction is flushed to the disk before its commit returns. One that is not is in the
-    write-ahead log all the same, in order: the next one that is flushes it too. Between transactions only; without
-    such a log every transaction is flushed."""
-    durable = durable or not connection.info["log"]
-    _driver(connection).execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+@contextmanager
+def transaction(connection: Connection, *, durable: bool) -> Iterator[None]:
+    """One transaction of a ``writing_engine``'s connection, IMMEDIATE; nothing of it stays if the block raises.
+
+    Bounded here and not by SQLAlchemy, whose own bounds would take longer than many a transaction's work. One that is
+    not *durable* is in the write-ahead log when it has committed, in order, and is flushed to the disk with the next
+    that is. Without such a log every transaction is flushed.
+    """
+    driver = _driver(connection)
+    driver.execute(f"PRAGMA synchronous = {'FULL' if durable or not connection.info['log'] else 'NORMAL'}")
+    driver.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        driver.execute("COMMIT")
+    except BaseException:
+        if driver.in_transaction:  # some errors, as a full disk, end it by themselves
+            driver.execute("ROLLBACK")
+        raise

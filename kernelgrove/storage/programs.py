@@ -28,7 +28,6 @@ _QUOTED = re.compile(
 )
 _FORMATTED = re.compile(r"(?i)\b[rb]?[ft][rb]?$")
 _STRING = "\x00"  # stands for a string: ``clean`` leaves no NUL in a text
-_INDENT = re.compile(r" *+")
 _BLANKS = re.compile(r"[ \t\f]+")
 
 
@@ -84,7 +83,7 @@ def _told_apart(text: str) -> str | None:
     lines = _logical(bare.replace("\\\n", " "))
     if lines is None:
         return None
-    words = "\n".join(lines).split(" ")
+    words = "\n".join(lines).replace(", ", ",").split(" ")
     closed = [b if a[-1] + b[0] in _NEEDLESS else " " + b for a, b in pairwise(words)]
     parts = "".join(words[:1] + closed).split(_STRING)
     return "".join(part for pair in zip(parts, [*strings, ""], strict=True) for part in pair)
@@ -109,7 +108,7 @@ def _logical(bare: str) -> list[str] | None:
         if depth:
             found[-1] += " " + words
         else:
-            indent = _INDENT.match(line).end()  # type: ignore[union-attr]
+            indent = len(line) - len(line.lstrip(" "))
             if line[indent] in "\t\f":
                 return None
             while indent < levels[-1]:
@@ -117,8 +116,11 @@ def _logical(bare: str) -> list[str] | None:
             if indent > levels[-1]:
                 levels.append(indent)
             found.append("\t" * (len(levels) - 1) + words)
-        for opens, closes in ("()", "[]", "{}"):
-            depth += words.count(opens) - words.count(closes)
+        depth += words.count("(") - words.count(")")
+        if "[" in words or "]" in words:
+            depth += words.count("[") - words.count("]")
+        if "{" in words or "}" in words:
+            depth += words.count("{") - words.count("}")
         if depth < 0:
             return None
     return None if depth else found

@@ -17,9 +17,19 @@ from sqlalchemy import Connection, Engine
 
 from ..errors import EmptyGrove, NotFound, StoreError
 from ..model import Action, Device, EvaluationRequest, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
-from ..ports import EvaluatedResult, Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
+from ..ports import (
+    CodeResult,
+    EvaluatedResult,
+    Job,
+    JobResult,
+    PlannedJob,
+    Proposal,
+    ProposalRequest,
+    SearchRecord,
+    SearchSpec,
+)
 from . import migrate, queries, snapshot, spending, views
-from .connect import Found, Location, locate, look, reading_engine, set_durable, translated, writing_engine
+from .connect import Found, Location, locate, look, reading_engine, transaction, translated, writing_engine
 from .later import Later
 from .spending import Settled, Spent
 
@@ -77,6 +87,7 @@ class SqliteStore:
         self._writer: Engine | None = None
         self._writing: Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._queued: set[str] = set()  # kinds of which this store has queued jobs since none was to be had
         self._trees: dict[int, snapshot.Snapshot] = {}
         self._settled: dict[int, Settled] = {}
         self._kept_lock = threading.Lock()  # of these two
@@ -102,8 +113,7 @@ class SqliteStore:
         """
         with self._lock, translated(self.location.shown):
             connection = self._to_write()
-            set_durable(connection, durable)
-            with connection.begin():
+            with transaction(connection, durable=durable):
                 self._check_in_place()
                 yield connection
 
@@ -229,17 +239,22 @@ class SqliteStore:
     ) -> tuple[int, ...]:
         # A power cut that takes a decision back takes all that came of it: it is made again.
         with self.write(durable=False) as connection:
-            return machine.record(connection, search, step, actions, jobs, note, time.time())
+            ids = machine.record(connection, search, step, actions, jobs, note, time.time())
+        self._queued.update(str(job.kind) for job in jobs)
+        return ids
 
     def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
         wanted = tuple(str(kind) for kind in kinds)
         with self._lock:
-            with translated(self.location.shown):  # polling takes no write lock on the file
-                if not machine.anything_to_claim(self._to_write(), search, owner, wanted, time.time()):
-                    return None
+            if not self._queued.intersection(wanted):  # who polls takes no write lock on the file
+                with translated(self.location.shown):
+                    if not machine.anything_to_claim(self._to_write(), search, owner, wanted, time.time()):
+                        return None
             with self.write(durable=False) as connection:  # a lease that a power cut takes back is a job still queued
                 now = time.time()
-                return machine.claim(connection, search, owner, wanted, now, now + lease_s)
+                job = machine.claim(connection, search, owner, wanted, now, now + lease_s)
+            self._queued.difference_update(wanted if job is None else ())
+            return job
 
     def renew(self, job: Job, lease_s: float) -> bool:
         with self.write(durable=False) as connection:
@@ -248,7 +263,10 @@ class SqliteStore:
     def finish(self, job: Job, result: JobResult) -> bool:
         prepared = results.prepare(result)  # parsing source is no work for a write lock
         with self.write() as connection:
-            return results.finish(connection, job, prepared, time.time())
+            done = results.finish(connection, job, prepared, time.time())
+        if isinstance(result, CodeResult):
+            self._queued.add(JobKind.EVALUATE)
+        return done
 
     def fail(self, job: Job, reason: str, retry: bool) -> bool:
         with self.write() as connection:

@@ -180,7 +180,7 @@ class Torture:
         moments = random.Random(f"{self.seed}/{search}")
         for left in range(kills, 0, -1):
             child = Child(self.db, search, self.tree)
-            time.sleep(moments.uniform(0.0, 2.5 * takes / kills))
+            time.sleep(moments.uniform(0.0, min(2.5 / kills, 0.8) * takes))
             at_work = child.process.is_alive()
             child.process.kill()
             facts = child.end()

@@ -69,44 +69,48 @@ def main() -> int:
 
 def _questions(path: Path, nodes: int) -> None:
     print(f"### Reading at {nodes:,} nodes ({path.stat().st_size / 1e6:.0f} MB)\n")
-    _head("question", "ms")
-    for name, seconds in read.questions(path).items():
-        _row(name, f"{1e3 * seconds:.2f}")
+    _head("question", "median ms", "least")
+    for name, (median, least) in read.questions(path).items():
+        _row(name, f"{1e3 * median:.2f}", f"{1e3 * least:.2f}")
     found = read.resume(path)
-    memory, total = found.pop("MB"), found.pop("total")
+    memory, processor = found.pop("MB"), found.pop("processor")
+    total, fastest = found.pop("total"), found.pop("fastest")
     for name, seconds in found.items():
-        _row(f"resume in a new process: {name}", f"{1e3 * seconds:.0f}")
-    _row("**resume in a new process, to the first decision**", f"**{1e3 * total:.0f}**")
+        _row(f"resume in a new process: {name}", f"{1e3 * seconds:.0f}", "")
+    _row("**resume in a new process, to the first decision**", f"**{1e3 * total:.0f}**", f"**{1e3 * fastest:.0f}**")
     for words in ("ls", "tree s1 --depth 3"):
-        seconds = read.command(*words.split(), "--db", str(path))
-        _row(f"`kernelgrove {words}`, the whole process", f"{1e3 * seconds:.0f}")
-    print(f"\nThe resuming process held {memory:.0f} MB at most.\n")
+        median, least = read.command(*words.split(), "--db", str(path))
+        _row(f"`kernelgrove {words}`, the whole process", f"{1e3 * median:.0f}", f"{1e3 * least:.0f}")
+    print(f"\nThe resuming process held {memory:.0f} MB at most, and used {processor:.2f} s of a processor.\n")
 
 
 def _recording(costs: list[record.Cost]) -> None:
-    print("### Recording a node, committed and durable (median ms a node)\n")
+    print("### Recording a node, committed and durable (ms a node)\n")
     _head(
-        "nodes", "way", "store", "same statements", "ratio", "three commits", "ratio", "one commit", "ratio", "flushes"
+        *("nodes", "way", "", "store", "same statements", "ratio"),
+        *("three commits", "ratio", "one commit", "ratio", "flushes"),
     )
     for cost in costs:
-        for way, store, same, flushes in (
-            ("alone", cost.alone, cost.same_alone, cost.durable[0]),
-            (f"{record.TOGETHER} ideas an answer", cost.together, cost.same_together, cost.durable[1]),
-        ):
-            cells = [f"{store:.2f}"]
-            for plain in (same, cost.three, cost.four):
-                cells += [f"{plain:.2f}", f"{store / plain:.2f}"]
-            _row(f"{cost.nodes:,}", way, *cells, f"{flushes:g}")
+        for way, words, flushes in zip(("alone", "together"), _WAYS, cost.durable, strict=True):
+            for kind, ms in (("median", cost.median), ("fastest tenth", cost.low)):
+                cells = [f"{ms[way]:.2f}"]
+                for plain in (f"same_{way}", "three", "four"):
+                    cells += [f"{ms[plain]:.2f}", f"{ms[way] / ms[plain]:.2f}"]
+                _row(f"{cost.nodes:,}", words, kind, *cells, f"{flushes:g}")
     print()
     _head("nodes", "95 % of nodes recorded alone", "of it the program's hash", "an empty transaction, flushed")
     for cost in costs:
-        _row(f"{cost.nodes:,}", f"{cost.slow:.2f}", f"{cost.hash:.2f}", f"{cost.bare:.2f}")
+        _row(f"{cost.nodes:,}", f"{cost.slow:.2f}", f"{cost.median['hash']:.2f}", f"{cost.median['bare']:.2f}")
     first, last = costs[0], costs[-1]
-    print(
-        f"\nFrom {first.nodes:,} to {last.nodes:,} nodes the store's cost grows by a factor of"
-        f" {last.alone / first.alone:.2f} (alone), {last.together / first.together:.2f} ({record.TOGETHER} an answer);"
-        f" plain sqlite3's, one commit, by {last.four / first.four:.2f}.\n"
-    )
+    print(f"\nFrom {first.nodes:,} to {last.nodes:,} nodes the cost grows by a factor of:\n")
+    _head("", *(f"store, {words}" for words in _WAYS), "plain sqlite3, three commits", "one commit")
+    for kind, before, after in (("median", first.median, last.median), ("fastest tenth", first.low, last.low)):
+        _row(kind, *(f"{after[way] / before[way]:.2f}" for way in ("alone", "together", "three", "four")))
+    print()
+
+
+#: The two ways of recording, in words.
+_WAYS = ("alone", f"{record.TOGETHER} ideas an answer")
 
 
 def _optuna(path: Path, folder: Path, trials: list[int], samples: int) -> None:
@@ -115,14 +119,19 @@ def _optuna(path: Path, folder: Path, trials: list[int], samples: int) -> None:
         if found is None:
             print("optuna is not installed: skipped")
             return
-        print(f"### Optuna {found.version} on SQLite at {number:,} trials, in turns with the store (median ms)\n")
-        _head("what", "ms", "over the store's node, alone", f"over one of {record.TOGETHER} an answer")
-        for what, took in (
-            ("ask, idea, code and evaluation as user attributes, tell", found.full),
-            ("ask and tell with no payload", found.bare),
+        print(f"### Optuna {found.version} on SQLite at {number:,} trials, in turns with the store (ms)\n")
+        _head("what", "", "ms", f"over the store's node, {_WAYS[0]}", f"over one of {_WAYS[1]}")
+        for what, name in (
+            ("ask, idea, code and evaluation as user attributes, tell", "full"),
+            ("ask and tell with no payload", "bare"),
         ):
-            _row(what, f"{took:.1f}", f"{took / found.alone:.1f} ×", f"{took / found.together:.1f} ×")
-        print(f"\nThe store's node meanwhile: {found.alone:.2f} ms alone, {found.together:.2f} ms together.\n")
+            for kind, ms in (("median", found.median), ("fastest tenth", found.low)):
+                ratios = [f"{ms[name] / ms[way]:.1f} ×" for way in ("alone", "together")]
+                _row(what, kind, f"{ms[name]:.1f}", *ratios)
+        print(
+            "\nThe store's node meanwhile: "
+            f"{found.median['alone']:.2f} ms {_WAYS[0]}, {found.median['together']:.2f} ms at {_WAYS[1]}.\n"
+        )
 
 
 def _shinka(python: str, folder: Path, sizes: list[int], costs: dict[int, record.Cost]) -> None:
@@ -140,7 +149,7 @@ def _shinka(python: str, folder: Path, sizes: list[int], costs: dict[int, record
     )
     _head("programs", "add", "sample", "both over the store's node, alone")
     for nodes, (added, sampled, _) in found["sizes"].items():
-        ratio = (added + sampled) / costs[int(nodes)].alone
+        ratio = (added + sampled) / costs[int(nodes)].median["alone"]
         _row(f"{int(nodes):,}", f"{added:.0f}", f"{sampled:.0f}", f"{ratio:.0f} ×")
     print()
 

@@ -287,6 +287,12 @@ def _strategy_of(spec: SearchSpec, options: Mapping[str, Any]) -> Any:
 
 
 def _same_device(record: SearchRecord, evaluator: Evaluator) -> None:
+    protocol = int(getattr(evaluator, "protocol", record.spec.protocol))
+    if protocol != record.spec.protocol:
+        raise UsageError(
+            f"Search s{record.id} measures by protocol {record.spec.protocol}, and this program by {protocol}:",
+            "figures of the two are not compared. Replay it here, then `kernelgrove resume --from-replay`.",
+        )
     here, there = evaluator.device(), record.spec.device
     if not there.software and (here.gpu, here.basis) == (there.gpu, there.basis):
         return  # it was started where the device is not: any card of that kind is meant

@@ -6,12 +6,15 @@ with it the tree and the best of its search, stay what they were.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection, and_, or_, select
 
 from ..errors import NotFound, StoreError
 from ..model import DETERMINISTIC, Device, EvaluationRequest, Outcome
 from ..ports import EvaluatedResult
 from .evaluations import insert_evaluation
+from .reuse import UNDER, asked, serves
 from .tables import DEVICE, EVALUATION, IMPLEMENTATION, SEARCH
 
 
@@ -43,9 +46,10 @@ def add(
             f"i{implementation} was written for another problem than {request.instance.name}:",
             "an evaluation is kept with the problem it was made on.",
         )
+    result = replace(ended.result, detail={**ended.result.detail, UNDER: asked(request)})
     return insert_evaluation(
         connection,
-        ended,
+        replace(ended, result=result),
         now,
         search_id=search,
         implementation_id=implementation,
@@ -62,7 +66,7 @@ def add(
 def find(
     connection: Connection, implementation: int, request: EvaluationRequest, protocol: int, device: Device
 ) -> int | None:
-    """The newest evaluation that a replay added for this program under the same key, on this device with the same
+    """The newest evaluation that a replay added for this program under the same rules, on this device with the same
     software, where its outcome is one that would come again. Only reads. Raises NotFound."""
     _, program, digest = _where(connection, implementation)
     same = and_(
@@ -82,11 +86,15 @@ def find(
         DEVICE.c.basis == str(device.basis),
         DEVICE.c.software == dict(sorted(device.software.items())),
     )
-    found = connection.execute(
-        select(EVALUATION.c.id)
+    rows = connection.execute(
+        select(EVALUATION.c.id, EVALUATION.c.outcome, EVALUATION.c.provenance, EVALUATION.c.detail, SEARCH.c.options)
         .join(DEVICE, DEVICE.c.id == EVALUATION.c.device_id)
+        .join(SEARCH, SEARCH.c.id == EVALUATION.c.search_id)
         .where(same)
         .order_by(EVALUATION.c.id.desc())
-        .limit(1)
-    ).scalar()
-    return None if found is None else int(found)
+    )
+    wanted = asked(request)
+    for id_, outcome, provenance, detail, options in rows:
+        if serves(wanted, detail.get(UNDER, options), outcome, provenance):
+            return int(id_)
+    return None

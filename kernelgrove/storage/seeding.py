@@ -17,6 +17,7 @@ from ..ports import PlannedJob, SearchSpec
 from . import searches
 from .evaluations import VERDICT, Known, verdict_columns
 from .jobs import queue
+from .reuse import UNDER, asked, serves
 from .statements import Statement, adding
 from .tables import EVALUATION, IMPLEMENTATION, JOB, NODE
 
@@ -39,7 +40,7 @@ class Survivor:
 
 # The newest of each program by a replay, under the rules that the new search will judge by.
 _REPLAYED = Statement(
-    select(EVALUATION.c.id, EVALUATION.c.program, EVALUATION.c.outcome, EVALUATION.c.time_ms)
+    select(*(EVALUATION.c[name] for name in ("id", "program", "outcome", "time_ms", "provenance", "detail")))
     .where(
         EVALUATION.c.search_id == bindparam("search"),
         EVALUATION.c.job_id.is_(None),
@@ -73,7 +74,10 @@ def survivors(
         tolerance=request.tolerance,
         protocol=protocol,
     )
-    for id_, program, outcome, time_ms in rows:
+    wanted = asked(request)
+    for id_, program, outcome, time_ms, provenance, detail in rows:
+        if not serves(wanted, detail.get(UNDER, wanted), outcome, provenance):
+            continue
         if outcome == Outcome.OK and time_ms is not None:
             newest[program] = id_
         elif Outcome(outcome) in DETERMINISTIC:

@@ -147,13 +147,16 @@ def _last_rows(connection: Connection) -> tuple[int, int]:
 
 @contextmanager
 def _collecting_nothing() -> Iterator[None]:
-    """Python looks for cycles the more often the more objects there are; these rows form none."""
+    """Python looks for cycles the more often the more objects there are; these rows form none, and what has been made
+    joins the oldest objects at once instead of being looked through three times on its way there."""
     on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if on:
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 

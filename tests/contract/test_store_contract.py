@@ -398,7 +398,9 @@ def test_nothing_is_reused_under_other_conditions(store: Ledger, search: int, ch
     assert store.known_evaluation(store.create_search(replace(SPEC, **change), ROOT), program) is None
 
 
-@pytest.mark.parametrize(("provenance", "reused"), [("custom", True), ("mixed", False), (None, False)])
+@pytest.mark.parametrize(
+    ("provenance", "reused"), [("custom", True), ("mixed", False), ("library", False), (None, False)]
+)
 def test_what_passed_is_reused_where_a_provenance_is_demanded_only_if_it_has_it(
     store: Ledger, search: int, provenance: str | None, reused: bool
 ) -> None:
@@ -408,6 +410,49 @@ def test_what_passed_is_reused_where_a_provenance_is_demanded_only_if_it_has_it(
     demanding = store.create_search(replace(SPEC, options={"require": "custom"}), ROOT)
     assert (store.known_evaluation(demanding, program) is not None) is reused
     assert store.known_evaluation(store.create_search(replace(SPEC, options={"require": None}), ROOT), program)
+
+
+@pytest.mark.parametrize(
+    ("options", "passed", "failed"),
+    [
+        ({}, True, True),
+        ({"trials": 5, "samples": 100, "backend": "triton"}, True, True),
+        ({"trials": 3, "samples": 50, "baselines": ["eager"]}, True, True),
+        ({"timeout_s": 5.0, "temperature": 0.3}, True, True),
+        ({"trials": 6}, False, True),
+        ({"samples": 200}, False, True),
+        ({"baselines": ["eager", "max-autotune"]}, False, True),
+        ({"backend": "cuda"}, False, False),
+    ],
+    ids=str,
+)
+def test_what_was_asked_less_of_is_not_reused(
+    store: Ledger, search: int, options: dict[str, Any], passed: bool, failed: bool
+) -> None:
+    (node,) = grow(store, search, "a")
+    good = implement(store, search, node, "x = 1").program
+    evaluate(store)
+    (node,) = grow(store, search, "b")
+    bad = implement(store, search, node, "x = 2").program
+    evaluate(store, replace(PASSED, outcome=Outcome.WRONG_RESULT, time_ms=None))
+    other = store.create_search(replace(SPEC, options=options), ROOT)
+    assert (store.known_evaluation(other, good) is not None, store.known_evaluation(other, bad) is not None) == (
+        passed,
+        failed,
+    )
+
+
+def test_a_screened_time_is_reused_only_behind_a_faster_one(store: Ledger, search: int) -> None:
+    """It was left at that because it could not lead there; here it might."""
+    (node,) = grow(store, search, "a")
+    slow = implement(store, search, node, "x = 1").program
+    evaluate(store, replace(PASSED, timing="screened", time_ms=0.5))
+    other = store.create_search(SPEC, ROOT)
+    assert store.known_evaluation(other, slow) is None
+    (node,) = grow(store, other, "a")
+    implement(store, other, node, "x = 2")
+    evaluate(store, replace(PASSED, timing="sealed", time_ms=0.4))
+    assert store.known_evaluation(other, slow) is not None
 
 
 def test_strange_answers_are_stored(store: Ledger, search: int) -> None:

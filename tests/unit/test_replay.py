@@ -27,7 +27,9 @@ from kernelgrove.model import (
     Instance,
     Outcome,
     Problem,
+    SearchStatus,
     Stage,
+    StoppedBy,
 )
 from kernelgrove.ports import EvaluatedResult
 from kernelgrove.storage import SqliteStore, documents, open_store
@@ -193,6 +195,20 @@ def test_what_an_earlier_replay_judged_is_not_judged_again_unless_asked(
     assert run(grove, "--top", "3", "--device", "cpu", "--tolerance", "0.5") == 0  # other rules
     assert run(grove, "--top", "3", "--device", "cpu", "--again") == 0
     assert [len(pool.requests) for pool in Gpu.opened] == [2, 1, 3, 3]
+
+
+def test_what_an_earlier_replay_was_asked_less_of_is_judged_again(grove: Path) -> None:
+    few = ["--top", "2", "--device", "cuda:0"]
+    for more in (["--trials", "2"], ["--trials", "1"], ["--trials", "2", "--samples", "200"], [], ["--samples", "50"]):
+        assert run(grove, *few, *more) == 0
+    assert [len(pool.requests) for pool in Gpu.opened] == [2, 0, 2, 2, 0]
+
+
+def test_a_search_does_not_go_on_under_another_protocol(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_store(grove) as store:
+        store.set_status(1, SearchStatus.PAUSED, StoppedBy.USER)
+    assert cli.run(["resume", "s1", "--device", "cpu", "--model", "rules", "--db", str(grove)]) == 2
+    assert capsys.readouterr().err.startswith("error: Search s1 measures by protocol 1, and this program by 3: ")
 
 
 def test_a_judge_that_dies_leaves_what_was_done_and_the_next_replay_goes_on(grove: Path) -> None:

@@ -7,6 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
+#: What ``json.loads`` comes to at last: twice as fast, where no blanks stand before the object.
+_scan = json.JSONDecoder().scan_once
+
+
 class JsonObject(Mapping[str, Any]):
     """The object that *text* is. Never changes; equal to a dict of the same items."""
 
@@ -18,7 +22,10 @@ class JsonObject(Mapping[str, Any]):
     def _decoded(self) -> dict[str, Any]:
         value = self._value
         if isinstance(value, str):
-            value = self._value = json.loads(value)
+            try:
+                value = self._value = _scan(value, 0)[0]
+            except StopIteration:
+                value = self._value = json.loads(value)
         return value
 
     def __getitem__(self, key: str) -> Any:

@@ -15,12 +15,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ...errors import UsageError
+from ..ids import KINDS
+from ..ids import parse as parse_id
 from ..store import SqliteStore
 from .conditions import Parameter
 from .families import families
 from .fields import Facts
+from .lexer import fault
 from .parser import parse
 from .stages import Statement, Wanted, translate
+from .syntax import Place, places
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,24 @@ def ask(
     store: SqliteStore, text: str, wanted: Wanted = _PLAIN, facts: Facts = _NO_FACTS, *, dry: bool = False
 ) -> Answer:
     """Answer the query *text*; with *dry* only its SQL, no rows. Raises UsageError that points at what is wrong."""
-    statement = translate(parse(text), wanted)
+    query = parse(text)
+    statement = translate(query, wanted)
     with store.read() as connection:
+        for place in places(query):
+            _must_be_there(connection, place)
         sql, values = _with_facts(connection, statement, facts)
         if dry:
             return Answer(statement.columns, [], sql, values)
         _, rows = _execute(connection, sql, values)
     return Answer(statement.columns, rows, sql, values)
+
+
+def _must_be_there(connection: Connection, place: Place) -> None:
+    typed = place.id.text or ""
+    letter, number = parse_id(typed)
+    table = KINDS[letter]
+    if connection.exec_driver_sql(f"SELECT 1 FROM {table} WHERE id = ?", (number,)).first() is None:
+        raise fault(place.id.position, typed, f"there is no such {table} in this database", "See `kernelgrove tree`.")
 
 
 def ask_raw(store: SqliteStore, sql: str) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 #: Words that are never a bare value.
@@ -90,6 +91,19 @@ class Stage:
 class Query:
     condition: Condition | None = None
     stages: tuple[Stage, ...] = ()
+
+
+def places(query: Query) -> Iterator[Place]:
+    """Every ``under`` and ``above`` of *query*."""
+    waiting = [] if query.condition is None else [query.condition]
+    while waiting:
+        match waiting.pop():
+            case Place() as place:
+                yield place
+            case Not(inner):
+                waiting.append(inner)
+            case All(terms) | Any(terms):
+                waiting += terms
 
 
 def write(query: Query) -> str:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-
 #: What ``json.loads`` comes to at last: twice as fast, where no blanks stand before the object.
 _scan = json.JSONDecoder().scan_once
 

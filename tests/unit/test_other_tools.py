@@ -55,7 +55,7 @@ def shell(path: Path, sql: str) -> list[dict[str, str]]:
 
 def datasette(path: Path, table: str, **query: Any) -> list[dict[str, Any]]:
     """What datasette answers; without a server of its own."""
-    pytest.importorskip("datasette", reason="datasette is not installed (pip install 'kernelgrove[bench]')")
+    pytest.importorskip("datasette", reason="datasette is not installed (pip install 'kernelgrove[dev]')")
     address = f"/{path.stem}/{table}.json?{urlencode({'_shape': 'array', **query})}"
     command = [sys.executable, "-m", "datasette", "--get", address, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -17,6 +17,8 @@ from kernelgrove.storage import documents, open_store
 from kernelgrove.storage.lineage import lineage_document
 
 _RESUME = """
+import gc
+gc.set_threshold(100_000, 50, 50)  # as the command line does
 import json, random, resource, sys, time
 began = time.perf_counter()
 from kernelgrove import strategies

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: What ``json.loads`` comes to at last: twice as fast, where no blanks stand before the object.
-_scan = json.JSONDecoder().scan_once
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 class JsonObject(Mapping[str, Any]):

@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -267,3 +267,10 @@ def transaction(connection: Connection, *, durable: bool) -> Iterator[None]:
         if driver.in_transaction:  # some errors, as a full disk, end it by themselves
             driver.execute("ROLLBACK")
         raise
+
+
+def settle(connection: Connection) -> None:
+    """Move what is in the write-ahead log into the file, so far as no reader needs it there: SQLite itself does so only
+    when the last connection of all closes, and people copy the file once their search has ended."""
+    with suppress(sqlite3.Error):  # it stays in the log then, where every reader finds it
+        _driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

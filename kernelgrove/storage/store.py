@@ -29,7 +29,7 @@ from ..ports import (
     SearchSpec,
 )
 from . import migrate, queries, snapshot, spending, views
-from .connect import Found, Location, locate, look, reading_engine, transaction, translated, writing_engine
+from .connect import Found, Location, locate, look, reading_engine, settle, transaction, translated, writing_engine
 from .later import Later
 from .spending import Settled, Spent
 
@@ -64,7 +64,7 @@ def open_store(url: str | os.PathLike[str], *, create: bool = False) -> SqliteSt
     if version > migrate.SCHEMA:
         raise StoreError(
             f"{shown} was written by a newer KernelGrove (schema {version}, this one knows {migrate.SCHEMA}):",
-            "upgrade.",
+            f"upgrade to one that knows schema {version}.",
         )
     store = SqliteStore(location, create=create)
     if version < migrate.SCHEMA:
@@ -164,6 +164,7 @@ class SqliteStore:
     def close(self) -> None:
         with self._lock:
             if self._writing is not None:
+                settle(self._writing)
                 self._writing.close()
             for engine in (self._reader, self._writer):
                 if engine is not None:

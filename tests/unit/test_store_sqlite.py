@@ -376,6 +376,18 @@ def test_views_read_well_in_any_sqlite_tool(store: SqliteStore) -> None:
     assert tree[1][3].startswith("  fusing")
 
 
+def test_a_file_that_was_closed_while_someone_read_it_can_be_copied(store: SqliteStore, tmp_path: Path) -> None:
+    search = fill(store)
+    view, path = store.tree(search), store.location.path
+    reading = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    reading.execute("SELECT count(*) FROM node").fetchall()
+    store.close()
+    shutil.copyfile(path, tmp_path / "copy.db")  # without its log, which the reader keeps alive
+    reading.close()
+    with open_store(tmp_path / "copy.db") as copied:
+        assert copied.tree(search) == view
+
+
 def test_known_evaluations_are_found_by_the_index(store: SqliteStore) -> None:
     search = fill(store)
     program = next(iter(store.tree(search).implementations.values())).program

@@ -91,6 +91,10 @@ class Grove:
     number: int
     next_node: int  # ids are given in order, and nothing else writes to the file
 
+    def _parent(self) -> int:
+        """Four children each, as in ``fill``: a root with hundreds would make ``tree --depth 3`` another question."""
+        return max(self.root, self.next_node // 4)
+
     def prepare(self) -> tuple[Idea, str, EvaluationResult]:
         """A node's content, made outside of what is timed."""
         self.number += 1
@@ -100,7 +104,7 @@ class Grove:
         """One node with its implementation and evaluation; if *paid*, with a call in the ledger for each answer."""
         store, search = self.store, self.search
         text, program, judged = parts
-        payload = {"parent": self.root, "base": None, "count": 1, "round": 1}
+        payload = {"parent": self._parent(), "base": None, "count": 1, "round": 1}
         store.record(search, self.step, [], [PlannedJob(JobKind.IDEATE, f"ideate:{self.number}", payload)])
         job = store.claim(search, "bench", [JobKind.IDEATE], 60.0)
         assert job is not None
@@ -123,7 +127,7 @@ class Grove:
     def record_together(self, parts: list[tuple[Idea, str, EvaluationResult]]) -> None:
         """Nodes whose ideas came as one answer, and whose programs one decision asked for: what ``branch`` does."""
         store, search = self.store, self.search
-        payload = {"parent": self.root, "base": None, "count": len(parts), "round": 1}
+        payload = {"parent": self._parent(), "base": None, "count": len(parts), "round": 1}
         store.record(search, self.step, [], [PlannedJob(JobKind.IDEATE, f"ideate:{self.number}", payload)])
         job = store.claim(search, "bench", [JobKind.IDEATE], 60.0)
         assert job is not None and store.finish(job, IdeasResult(tuple(text for text, _, _ in parts), "rules"))

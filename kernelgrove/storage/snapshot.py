@@ -68,6 +68,7 @@ def take(connection: Connection, search: int) -> Snapshot:
         del rows, judged
         most = _SHARE.value(connection, search=search) > 0.3
         jobs = jobs_of((_ALL_JOBS if most else _JOBS).stream(connection, search=search))
+        open_ = frozenset(row[0] for row in _OPEN_JOBS.rows(connection, search=search))
     view = TreeView(
         search=search,
         seed=seed,
@@ -77,7 +78,7 @@ def take(connection: Connection, search: int) -> Snapshot:
         implementations=MappingProxyType(made),
         jobs=tuple(jobs.values()),
     )
-    return _snapshot(view, jobs, _open(jobs.values()), _last_rows(connection))
+    return _snapshot(view, jobs, open_, _last_rows(connection))
 
 
 def _next(connection: Connection, old: Snapshot) -> Snapshot:

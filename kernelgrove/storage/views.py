@@ -99,9 +99,12 @@ def implementations_of(
     rows: Iterable[Any], judged: Mapping[int, EvaluationView], again: Again | None
 ) -> dict[int, ImplementationView]:
     found: dict[int, ImplementationView] = {}
+    others: tuple[EvaluationView, ...] = ()
+    several = again if again else None
     for id_, node, address, repair_of, program, duplicate_of, model, judged_by in rows:
         evaluation = judged.get(judged_by)
-        others = tuple(judged[other] for other in again.others(judged_by)) if again else ()
+        if several is not None:
+            others = tuple(judged[other] for other in several.others(judged_by))
         made = _ImplementationTwin(
             id_, node, address, repair_of, program, duplicate_of, intern(model), evaluation, others
         )
@@ -147,10 +150,10 @@ def add_missing(
 ) -> None:
     """To *judged*, the evaluations that these rows of implementations need and that are not there: reused from other
     searches."""
-    needed = {row[-1] for row in rows if row[-1] is not None}
+    missing = {row[-1] for row in rows if row[-1] not in judged and row[-1] is not None}
     if again:
-        needed |= {other for id_ in needed for other in again.others(id_)}
-    missing = needed - judged.keys()
+        judged_by = {row[-1] for row in rows if row[-1] is not None}
+        missing |= {other for id_ in judged_by for other in again.others(id_)} - judged.keys()
     if len(missing) >= _MANY:
         judged |= _with_messages(_REUSED.rows(connection, search=search))
         missing -= judged.keys()

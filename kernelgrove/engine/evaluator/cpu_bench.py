@@ -26,6 +26,7 @@ from .protocol import Reply
 from .references import JudgedReference
 from .sitting import Figures, Sitting
 from .structure import flatten
+from .tenancy import Tenancy
 from .tensors import is_tensor
 from .work import Compiled, Work
 from .workers import Prepared, Standby, Worker, WorkerFailed, WorkerTimeout
@@ -55,6 +56,7 @@ class CpuBench:
     def __init__(self, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool) -> None:
         self.facts = facts
         self.turns = Turns()
+        self.tenancy = Tenancy(None)
         torch.set_num_threads(1)
         available = _available_memory()
         self.policy = sandbox.Policy(

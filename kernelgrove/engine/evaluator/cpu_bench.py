@@ -20,6 +20,7 @@ from .arena import Arena, CpuArena
 from .dry import Dry
 from .laps import Laps
 from .locks import Turns
+from .nurseries import Standby
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
 from .protocol import Reply
@@ -29,7 +30,7 @@ from .structure import flatten
 from .tenancy import Tenancy
 from .tensors import is_tensor
 from .work import Compiled, Work
-from .workers import Prepared, Standby, Worker, WorkerFailed, WorkerTimeout
+from .workers import Prepared, Worker, WorkerFailed, WorkerTimeout
 
 _COMPILE_LIMIT_S = 60.0
 _COUNT_LIMIT_S = 60.0

@@ -27,6 +27,7 @@ from .baselines import Compiled, Eager, Over, Shelf, Timing
 from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .locks import Turns
+from .nurseries import Standby
 from .physics import physical_floor
 from .protocol import Reply, finite_floats
 from .references import JudgedReference
@@ -36,7 +37,7 @@ from .stillness import wait_idle
 from .structure import pack
 from .tenancy import Tenancy, of_gpu
 from .timing import Figure
-from .workers import Prepared, Standby, Worker, WorkerFailed
+from .workers import Prepared, Worker, WorkerFailed
 
 _HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)
 #: The flush before each screened call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets

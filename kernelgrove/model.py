@@ -8,7 +8,7 @@ Times are milliseconds, money is US dollars, ids are positive integers shown as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -261,11 +261,26 @@ class EvaluationView:
     speedup: Mapping[str, float | None]
     time_interval: tuple[float, float] | None = None
     timing: str | None = None
+    floor_ms: float | None = None  # what moving the compulsory bytes takes on this device; None: not known
+
+
+def speaking(evaluations: Sequence[EvaluationView]) -> EvaluationView:
+    """Which of several evaluations of one program speaks for it: a failure if there is any that the program gives
+    again; else the middle one of those timed most carefully (the slower one of two), so that a lucky measurement does
+    not stand. *evaluations* are in the order in which they were made, and there is at least one."""
+    failed = [e for e in evaluations if e.outcome is not Outcome.OK and e.outcome in DETERMINISTIC]
+    if failed:
+        return failed[0]
+    timed = [e for e in evaluations if e.outcome is Outcome.OK and e.time_ms is not None]
+    careful = [e for e in timed if e.timing == "sealed"] or timed
+    ranked = sorted(careful, key=lambda e: (e.time_ms or 0.0, e.id))
+    return ranked[len(ranked) // 2] if ranked else evaluations[0]
 
 
 @dataclass(frozen=True)
 class ImplementationView:
-    """One program of a node. ``evaluation`` is the search's own (first) one, None while it is not judged."""
+    """One program of a node. ``evaluation`` is the one that speaks for it in this search (see ``speaking``), None
+    while it is not judged; ``remeasured`` are the others, where it was measured again."""
 
     id: int
     node: int
@@ -275,6 +290,7 @@ class ImplementationView:
     duplicate_of: int | None  # an earlier implementation in this search with the same program
     model: str
     evaluation: EvaluationView | None
+    remeasured: tuple[EvaluationView, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -397,6 +413,13 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Remeasure:
+    """Evaluate the program of *implementation*, which passed, once more: timed under seal, in a fresh process."""
+
+    implementation: int
+
+
+@dataclass(frozen=True)
 class Prune:
     node: int
     because: str
@@ -407,4 +430,4 @@ class Stop:
     because: str
 
 
-Action = Ideate | Implement | Repair | Rate | Prune | Stop
+Action = Ideate | Implement | Repair | Rate | Remeasure | Prune | Stop

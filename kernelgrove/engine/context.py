@@ -44,6 +44,7 @@ def request_for(job: Job, view: TreeView, spec: SearchSpec, code: Code) -> Propo
         idea=None if job.kind is JobKind.IDEATE or target.id == view.root else target.idea,
         variant=int(job.payload.get("variant", 0)),
         base=None if base_id is None else _attempt(view, _implementation(view, base_id), code),
+        others=tuple(_attempt(view, _implementation(view, other), code) for other in job.payload.get("others", ())),
         failed=None if failed is None else _attempt(view, failed, code),
         lineage=tuple(n.idea for n in view.lineage(target.id) if n.id != view.root),
         tried=tuple(_summary(view, n, told=True) for n in rated)

@@ -26,6 +26,7 @@ from ..model import (
     TreeView,
 )
 from ..ports import EvaluatedResult, Evaluator, Job, JobResult, Proposer, Strategy
+from ..strategies.allocation import time_to_beat
 from .budget import Budget, Ledger, Spent, evaluations_pending, evaluations_since_best, evaluations_used
 from .calls import Answer, ask, assign, describe, result_of
 from .changes import Teller, changes, finished, idea_of
@@ -39,7 +40,8 @@ from .events import (
     Stopped,
     Stopping,
 )
-from .jobs import MAX_ATTEMPTS, BrokenContract, Ended, Owner, Runner, plan
+from .jobs import MAX_ATTEMPTS, Ended, Owner, Runner
+from .planning import BrokenContract, capacity, decide, plan
 
 _log = logging.getLogger(__name__)
 
@@ -262,12 +264,13 @@ class Controller:
 
     def _decide(self, view: TreeView, spent: Spent) -> int:
         """Ask the strategy and record what it decides; how many jobs were planned."""
-        slots = self._budget.slots_left(spent, self._capacity(view))
+        judging = self._evaluator.parallel if self._evaluator else self._parallel
+        slots = self._budget.slots_left(spent, capacity(view, self._parallel, judging))
         if slots == 0:
             return 0
         rng = random.Random(stable_seed(view.seed, f"step:{view.step}"))
         try:
-            actions = list(self._strategy.propose(view, slots, rng))
+            actions = decide(self._strategy, view, slots, rng)
             jobs = plan(view, actions, slots)
         except BrokenContract as error:
             raise StrategyFailed(f"Strategy {self._strategy.name!r} broke its contract: {error}.") from error
@@ -281,15 +284,6 @@ class Controller:
         self._stop = next((a for a in actions if isinstance(a, Stop)), None)
         self._store.record(self.search_id, view.step, actions, jobs, self._stop.because if self._stop else "")
         return len(jobs)
-
-    def _capacity(self, view: TreeView) -> int:
-        """How many more jobs keep all threads busy, with about one evaluation waiting a thread.
-
-        Few jobs are planned ahead: a strategy that learns from results should not have decided everything before.
-        """
-        asked = len(view.in_flight(*PROPOSER_KINDS))
-        room = self._parallel + 2 * (self._evaluator.parallel if self._evaluator else self._parallel)
-        return max(0, min(self._parallel - asked, room - len(view.in_flight())))
 
     # ------------------------------------------------------------------------------------------ running
 
@@ -319,15 +313,17 @@ class Controller:
         self._running[job.id] = job
         if job.kind is JobKind.EVALUATE:
             self._tell(JobStarted(job.id, job.kind, job.key, idea_of(view, job) or "", job.attempt))
-            self._runner.start(job, lambda: self._evaluate(job))
+            # A program measured again is the leader or as good: nothing it could fail to beat.
+            best = None if job.payload.get("again") else time_to_beat(view)
+            self._runner.start(job, lambda: self._evaluate(job, best))
         else:
             proposer = assign(self._proposers, job, view)
             what = ": ".join(filter(None, (proposer.name, idea_of(view, job))))
             self._tell(JobStarted(job.id, job.kind, job.key, what, job.attempt))
             self._runner.start(job, lambda: ask(self._store, self._spec, job, view, proposer))
 
-    def _evaluate(self, job: Job) -> EvaluationResult:
-        """In a thread of its own: judge the program of *job*."""
+    def _evaluate(self, job: Job, best_ms: float | None) -> EvaluationResult:
+        """In a thread of its own: judge the program of *job*, whose time is to beat *best_ms*."""
         assert self._evaluator is not None
         program = job.payload.get("program")
         if program is None:
@@ -341,6 +337,7 @@ class Controller:
                 self._store.code(program),
                 precision=self._spec.precision,
                 tolerance=self._spec.tolerance,
+                best_ms=best_ms,
                 **settings,
             )
         )

@@ -14,21 +14,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
-from ..model import Action, Ideate, Implement, ImplementationView, JobKind, NodeState, NodeView, Repair, Stop, TreeView
+from ..model import Action, Ideate, Implement, JobKind, NodeState, NodeView, Repair, Stop, TreeView
 from . import pruners
-from .fold import (
-    REPAIRABLE,
-    asked_variants,
-    bank,
-    by_address,
-    jobs_of,
-    nodes_of_round,
-    place,
-    repairs_before,
-    verdict,
-)
-from .options import Option, number_above, whole, wholes, yes_no
+from .fold import Fold, by_address, fold
+from .options import Option, whole, wholes
 
 OPTIONS = (
     Option("rounds", 5, whole(1), "rounds, the baseline implementation (round 0) included"),
@@ -39,9 +30,7 @@ OPTIONS = (
     Option("bank", 5, whole(1), "how many of the best implementations ideas build on", ("top_k",)),
     Option("repairs", 1, whole(0, 10), "repairs in a row of one failed implementation; 0: none"),
     Option("repair_quota", 4, whole(0), "repairs a round, apart from its ideas"),
-    Option("prune", True, yes_no, "give up nodes that are hopeless, keep failing or improve nothing"),
-    Option("hopeless", 4.0, number_above(1.0), "how many times slower than the best is hopeless"),
-    Option("failures", 3, whole(1), "how many equal failures give a node up"),
+    *pruners.OPTIONS,
 )
 
 _Source = tuple[int, int | None]  # (parent node, base implementation)
@@ -60,9 +49,7 @@ class Branch:
         bank: int = 5,
         repairs: int = 1,
         repair_quota: int = 4,
-        prune: bool = True,
-        hopeless: float = 4.0,
-        failures: int = 3,
+        **limits: Any,
     ) -> None:
         self.rounds = rounds
         self.widths = tuple(widths)
@@ -70,90 +57,85 @@ class Branch:
         self.bank = bank
         self.repairs = repairs
         self.repair_quota = repair_quota
-        self.prune = prune
-        self.limits = pruners.Limits(hopeless, failures)
+        self.limits = pruners.Limits(**limits)
 
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
-        for round_ in range(self.rounds):
-            work, waiting = self._round(view, round_)
+        index = fold(view)
+        # Rounds before the last that was asked for are over; an older one has nothing left but what is in flight.
+        for round_ in range(max(0, _latest(index)), self.rounds):
+            work, waiting = self._round(index, round_)
             if work:
-                return [*self._prunes(view, round_), *work[:slots]]
+                return [*self._prunes(index, round_), *work[:slots]]
             if waiting:
                 return []
-            if round_ and not nodes_of_round(view, round_):
-                return [*self._prunes(view, round_), Stop(_no_more_ideas(view, round_))]
-        return [*self._prunes(view, self.rounds), Stop(f"all {self.rounds} rounds are done")]
+            done = pruners.at_floor(index, self.limits)
+            if done or (round_ and not index.of_round(round_)):
+                return [*self._prunes(index, round_), Stop(done or _no_more_ideas(index, round_))]
+        return [*self._prunes(index, self.rounds), Stop(f"all {self.rounds} rounds are done")]
 
-    def _round(self, view: TreeView, round_: int) -> tuple[list[Action], bool]:
-        """What to ask for in this round now, and whether something of it is still under way."""
+    def _round(self, index: Fold, round_: int) -> tuple[list[Action], bool]:
+        """What to ask for in this round now, and whether something is still under way."""
         work: list[Action] = []
         if round_ == 0:
-            nodes: tuple[NodeView, ...] = (view.nodes[view.root],)
+            nodes: list[NodeView] = [index.root]
             depth = 1
         else:
-            nodes = nodes_of_round(view, round_)
+            nodes = index.of_round(round_)
             depth = _at(self.depths, round_)
-            work += self._ideas(view, round_, len(nodes))
+            work += self._ideas(index, round_, len(nodes))
         for node in nodes:
             if node.state is NodeState.OPEN:
-                asked = asked_variants(view, node.id)
+                asked = index.asked(node.id)
                 work += [Implement(node.id, v) for v in range(depth) if v not in asked]
-        waiting = bool(view.in_flight())
+        waiting = bool(index.flying)
         if not work and not waiting:
-            work += self._repairs(view, nodes)
+            work += self._repairs(index, nodes)
         return work, waiting
 
-    def _ideas(self, view: TreeView, round_: int, got: int) -> list[Action]:
+    def _ideas(self, index: Fold, round_: int, got: int) -> list[Action]:
         """The round's next request for ideas, unless one is under way or the round has all of its ideas.
 
         The ideas still missing are shared evenly among the sources still to be asked; what one does not give
         falls to the next. So a source that has run dry costs one request, not the round.
         """
-        asks = [j for j in jobs_of(view, JobKind.IDEATE) if j.payload.get("round") == round_]
+        asks = [j for j in index.jobs(JobKind.IDEATE) if j.payload.get("round") == round_]
         missing = _at(self.widths, round_) - got
         if missing <= 0 or any(j.in_flight for j in asks):
             return []
         asked = {(j.payload.get("parent"), j.payload.get("base")) for j in asks}
-        sources = self._sources(view, round_)
+        sources = self._sources(index, round_)
         source = next((s for s in sources if s not in asked), None)
         if source is None:
             return []
         shared = min(_at(self.widths, round_), len(sources)) - len(asks)
         return [Ideate(source[0], source[1], math.ceil(missing / max(1, shared)), round_)]
 
-    def _sources(self, view: TreeView, round_: int) -> list[_Source]:
+    def _sources(self, index: Fold, round_: int) -> list[_Source]:
         """Where ideas come from: the bank, best first; the bare reference first in round 1, as a last resort later."""
-        root: _Source = (view.root, None)
-        best: list[_Source] = [(i.node, i.id) for i in bank(view, self.bank, before_round=round_)]
+        root: _Source = (index.root.id, None)
+        best: list[_Source] = [(i.node, i.id) for i in index.bank(self.bank, before_round=round_)]
         return [root, *best] if round_ == 1 else [*best, root]
 
-    def _repairs(self, view: TreeView, nodes: Sequence[NodeView]) -> list[Action]:
+    def _repairs(self, index: Fold, nodes: Sequence[NodeView]) -> list[Action]:
         """Repairs of what failed in these nodes, in tree order, while the round's quota lasts.
 
         Asked only when all of the round is judged: with a quota, who gets one must not depend on who failed first.
         """
-        repaired = [view.implementations[j.implementation] for j in jobs_of(view, JobKind.REPAIR) if j.implementation]
         mine = {n.id for n in nodes if n.state is NodeState.OPEN}
-        left = self.repair_quota - sum(i.node in mine for i in repaired)
-        seen = {i.program for i in repaired}
-        found: list[Action] = []
-        for i in sorted(view.implementations.values(), key=lambda i: place(view, i)):
-            if i.node in mine and i.program not in seen and self._repairable(view, i) and len(found) < left:
-                seen.add(i.program)
-                found.append(Repair(i.id))
-        return found
+        of = index.view.implementations
+        left = self.repair_quota - sum(count for i, count in index.repaired.items() if of[i].node in mine)
+        failed = sorted((i for n in mine for i in index.implementations(n)), key=index.place)
+        return [Repair(i.id) for i in index.repairable(failed, self.repairs)[: max(0, left)]]
 
-    def _repairable(self, view: TreeView, implementation: ImplementationView) -> bool:
-        found = verdict(view, implementation)
-        return found is not None and found.outcome in REPAIRABLE and repairs_before(view, implementation) < self.repairs
-
-    def _prunes(self, view: TreeView, before_round: int) -> list[Action]:
+    def _prunes(self, index: Fold, before_round: int) -> list[Action]:
         """Prunes among the rounds that are over; what is in the bank stays."""
-        if not self.prune:
+        if not self.limits.prune:
             return []
-        over = sorted((n for n in view.nodes.values() if n.round < before_round), key=lambda n: by_address(n.address))
-        best = bank(view, self.bank, before_round=before_round)
-        return pruners.prune(view, over, {i.node for i in best}, best[0] if best else None, self.limits)
+        over = sorted(
+            (n for n in index.view.nodes.values() if n.round < before_round), key=lambda n: by_address(n.address)
+        )
+        keep = {i.node for i in index.bank(self.bank, before_round=before_round)}
+        return pruners.prune(index, over, keep, self.limits)
 
 
 def _at(values: Sequence[int], round_: int) -> int:
@@ -161,6 +143,12 @@ def _at(values: Sequence[int], round_: int) -> int:
     return values[min(round_, len(values)) - 1]
 
 
-def _no_more_ideas(view: TreeView, round_: int) -> str:
-    reasons = [j.reason for j in jobs_of(view, JobKind.IDEATE) if j.payload.get("round") == round_ and j.reason]
+def _latest(index: Fold) -> int:
+    """The highest round that ideas were asked for in; 0 before the first."""
+    return max((int(j.payload.get("round", 0)) for j in index.jobs(JobKind.IDEATE)), default=0)
+
+
+def _no_more_ideas(index: Fold, round_: int) -> str:
+    asks = [j for j in index.jobs(JobKind.IDEATE) if j.payload.get("round") == round_]
+    reasons = [j.reason for j in asks if j.reason]
     return f"no more ideas in round {round_}" + (f" (the last request failed: {reasons[-1]})" if reasons else "")

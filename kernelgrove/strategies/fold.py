@@ -1,14 +1,23 @@
-"""What strategies read off a snapshot. Pure functions of a TreeView; nothing is kept between calls."""
+"""What strategies read off a snapshot: an index worked out from a TreeView, once a decision, and nothing kept after it.
+
+Each part is made when it is first asked for, in one pass over the nodes, implementations or jobs, so that a decision
+over 10,000 nodes takes tens of milliseconds (``python -m benchmarks.strategies --decisions``).
+"""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
+from itertools import groupby
 
 from ..model import (
     Basis,
     EvaluationView,
     ImplementationView,
     JobKind,
+    JobState,
     JobView,
     NodeState,
     NodeView,
@@ -22,15 +31,21 @@ REPAIRABLE = frozenset({Outcome.COMPILE_ERROR, Outcome.RUNTIME_ERROR, Outcome.WR
 #: Where figures of several bases meet in one tree, the most trustworthy that has any is used, alone.
 _TRUST = (Basis.MEASURED, Basis.PROJECTED, Basis.IMPORTED)
 
+_PARTS = re.compile(r"\d+|\D+")
 
+
+@lru_cache(maxsize=1 << 16)
 def by_address(address: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key in which ``r.10`` follows ``r.9``."""
-    parts = re.findall(r"\d+|\D+", address)
-    return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts)
+    return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in _PARTS.findall(address))
 
 
-def nodes_of_round(view: TreeView, round_: int) -> tuple[NodeView, ...]:
-    return tuple(sorted((n for n in view.nodes.values() if n.round == round_), key=lambda n: by_address(n.address)))
+def fold(view: TreeView) -> Fold:
+    """The index of *view*, made once: it hangs on the view, which never changes."""
+    found = vars(view).get("_fold")
+    if not isinstance(found, Fold):
+        found = vars(view)["_fold"] = Fold(view)
+    return found
 
 
 def verdict(view: TreeView, implementation: ImplementationView) -> EvaluationView | None:
@@ -41,70 +56,260 @@ def verdict(view: TreeView, implementation: ImplementationView) -> EvaluationVie
     return seen.evaluation
 
 
-def jobs_of(view: TreeView, *kinds: JobKind) -> tuple[JobView, ...]:
-    """All jobs of these kinds, over or not, in the order in which they were planned."""
-    return tuple(sorted((j for j in view.jobs if j.kind in kinds), key=lambda j: j.id))
+class Fold:
+    """An index of one snapshot. Lists are in the order in which things came to be, unless it says otherwise; what
+    decides between equals is the tree address, so that the order in which jobs ended matters only where it must."""
+
+    def __init__(self, view: TreeView) -> None:
+        self.view = view
+        self.root = view.nodes[view.root]
+
+    # ------------------------------------------------------------------------------------------------- the tree
+
+    @cached_property
+    def _children(self) -> dict[int | None, list[NodeView]]:
+        found: dict[int | None, list[NodeView]] = {}
+        for node in self.view.nodes.values():
+            found.setdefault(node.parent, []).append(node)
+        return found
+
+    def children(self, node: int) -> Sequence[NodeView]:
+        return self._children.get(node, ())
+
+    @cached_property
+    def _implementations(self) -> dict[int, list[ImplementationView]]:
+        found: dict[int, list[ImplementationView]] = {}
+        for i in self.view.implementations.values():
+            found.setdefault(i.node, []).append(i)
+        return found
+
+    def implementations(self, node: int) -> Sequence[ImplementationView]:
+        return self._implementations.get(node, ())
+
+    def of_round(self, round_: int) -> list[NodeView]:
+        """The nodes of a round in tree order; the root, which is no round's idea, aside."""
+        root = self.view.root
+        found = [n for n in self.view.nodes.values() if n.round == round_ and n.id != root]
+        return sorted(found, key=lambda n: by_address(n.address))
+
+    def open(self, node: int | None) -> bool:
+        return node is not None and self.view.nodes[node].state is NodeState.OPEN
+
+    def place(self, implementation: ImplementationView) -> tuple[object, ...]:
+        """A sort key: round, then tree address. Stable whatever the order in which jobs finished."""
+        return (self.view.nodes[implementation.node].round, by_address(implementation.address))
+
+    # --------------------------------------------------------------------------------------------- jobs, by kind
+
+    @cached_property
+    def _by_kind(self) -> dict[JobKind, list[JobView]]:
+        found: dict[JobKind, list[JobView]] = {kind: [] for kind in JobKind}
+        for job in self.view.jobs:
+            found[job.kind].append(job)
+        return found
+
+    def jobs(self, kind: JobKind) -> Sequence[JobView]:
+        """All jobs of this kind, over or not, in the order in which they were planned."""
+        return self._by_kind[kind]
+
+    @cached_property
+    def flying(self) -> list[JobView]:
+        """Jobs that are queued or leased."""
+        queued, leased = JobState.QUEUED, JobState.LEASED
+        return [j for j in self.view.jobs if j.state is queued or j.state is leased]
+
+    @cached_property
+    def busy(self) -> dict[int | None, int]:
+        """How many jobs are in flight on a node itself or on its implementations."""
+        found: dict[int | None, int] = {}
+        for job in self.flying:
+            about = self.view.implementations.get(job.implementation or 0)
+            for node in {job.node, about.node if about is not None else None} - {None}:
+                found[node] = found.get(node, 0) + 1
+        return found
+
+    @cached_property
+    def _asked(self) -> dict[int | None, set[int]]:
+        found: dict[int | None, set[int]] = {}
+        for job in self._by_kind[JobKind.IMPLEMENT]:
+            found.setdefault(job.node, set()).add(int(job.payload.get("variant", 0)))
+        return found
+
+    def asked(self, node: int) -> set[int]:
+        """The variants of *node* that were ever asked for, whatever came of them."""
+        return self._asked.get(node, set())
+
+    @cached_property
+    def repaired(self) -> dict[int, int]:
+        """How often a repair of each implementation was asked for."""
+        found: dict[int, int] = {}
+        for job in self._by_kind[JobKind.REPAIR]:
+            if job.implementation is not None:
+                found[job.implementation] = found.get(job.implementation, 0) + 1
+        return found
+
+    # ------------------------------------------------------------------------------------------------- figures
+
+    def verdict(self, implementation: ImplementationView) -> EvaluationView | None:
+        return implementation.evaluation or verdict(self.view, implementation)
+
+    @cached_property
+    def _timed(self) -> tuple[Basis | None, dict[int, float]]:
+        """The basis that is used, and milliseconds by implementation of all that passed on it."""
+        found: dict[Basis, dict[int, float]] = {}
+        ok = Outcome.OK
+        for i in self.view.implementations.values():
+            judged = i.evaluation or verdict(self.view, i)
+            if judged is not None and judged.outcome is ok and judged.time_ms:  # a time of zero cannot be compared
+                found.setdefault(judged.basis, {})[i.id] = judged.time_ms
+        basis = next((b for b in _TRUST if b in found), None)
+        return basis, found[basis] if basis else {}
+
+    def ms(self, implementation: ImplementationView) -> float | None:
+        """Milliseconds of one that passed, on the basis that is used; a duplicate has the time of its program."""
+        return self._timed[1].get(implementation.id)
+
+    @cached_property
+    def passed(self) -> list[ImplementationView]:
+        """Those that passed and have a time, of one basis, fastest first.
+
+        Of those with the same program the one of the earliest round and lowest address stands for all: not the one
+        that arrived first, so that the order in which jobs finish changes nothing.
+        """
+        times, every = self._timed[1], self.view.implementations
+        found: dict[str, ImplementationView] = {}
+        for _, equal in groupby(sorted(times, key=times.__getitem__), key=times.__getitem__):
+            same = [every[i] for i in equal]
+            for i in sorted(same, key=self.place) if len(same) > 1 else same:
+                found.setdefault(i.program, i)
+        return list(found.values())
+
+    @property
+    def leader(self) -> ImplementationView | None:
+        return self.passed[0] if self.passed else None
+
+    def best_of(self, node: int) -> ImplementationView | None:
+        """The node's fastest that passed."""
+        times = self._timed[1]
+        own = [i for i in self.implementations(node) if i.id in times]
+        return min(own, key=lambda i: (times[i.id], by_address(i.address)), default=None)
+
+    def bank(self, k: int, before_round: int | None = None) -> list[ImplementationView]:
+        """The best *k* that passed across rounds (those before *before_round*), on nodes that are not pruned."""
+        found: list[ImplementationView] = []
+        for i in self.passed:
+            node = self.view.nodes[i.node]
+            if node.state is NodeState.OPEN and (before_round is None or node.round < before_round):
+                found.append(i)
+                if len(found) == k:
+                    break
+        return found
+
+    @cached_property
+    def baseline_ms(self) -> float | None:
+        """What scores are relative to: the eager reference on the basis that is used, else the slowest of the root."""
+        times = self._timed[1]
+        for i in self.passed:
+            judged = self.verdict(i)
+            if judged is not None and judged.baselines.get("eager"):
+                return judged.baselines["eager"]
+        return max((times[i.id] for i in self.implementations(self.root.id) if i.id in times), default=None)
+
+    def score(self, implementation: ImplementationView) -> float:
+        """From 0 (failed) to 1: log-speedup over the baseline, squashed so that nothing is out of range. As fast as the
+        baseline is 0.5, twice as fast 0.67, four times 0.8, half as fast 0.33."""
+        ms = self.ms(implementation)
+        if ms is None or self.baseline_ms is None:
+            return 0.0
+        return squash(math.log(self.baseline_ms / ms))
+
+    @cached_property
+    def _by_program(self) -> dict[str, list[ImplementationView]]:
+        found: dict[str, list[ImplementationView]] = {}
+        for i in self.view.implementations.values():
+            found.setdefault(i.program, []).append(i)
+        return found
+
+    def original(self, implementation: ImplementationView) -> ImplementationView:
+        """The earliest with the same program, by round and address: not the one that arrived first."""
+        same = self._by_program[implementation.program]
+        return same[0] if len(same) == 1 else min(same, key=self.place)
+
+    def standing(self, implementation: ImplementationView) -> ImplementationView:
+        """One of the same program that carries its evaluations."""
+        while implementation.evaluation is None and implementation.duplicate_of is not None:
+            implementation = self.view.implementations[implementation.duplicate_of]
+        return implementation
+
+    # ------------------------------------------------------------------------------------------------ branches
+
+    @cached_property
+    def _building_on(self) -> dict[int | None, list[NodeView]]:
+        found: dict[int | None, list[NodeView]] = {}
+        for node in self.view.nodes.values():
+            found.setdefault(node.base, []).append(node)
+        return found
+
+    def building_on(self, implementation: int | None) -> Sequence[NodeView]:
+        """The nodes whose ideas build on this implementation; None: on the bare reference (the root is one)."""
+        return self._building_on.get(implementation, ())
+
+    @cached_property
+    def _branches(self) -> dict[int, tuple[float | None, int]]:
+        """For each node, over it and all below it: the fastest time, and how many programs were judged."""
+        best: dict[int, tuple[float | None, int]] = {}
+        times = self._timed[1]
+        for node in sorted(self.view.nodes, reverse=True):  # children came after their parents
+            own, size = None, 0
+            for i in self.implementations(node):
+                size += self.verdict(i) is not None
+                ms = times.get(i.id)
+                own = ms if own is None or (ms is not None and ms < own) else own
+            for child in self.children(node):
+                ms, below = best[child.id]
+                size += below
+                own = ms if own is None or (ms is not None and ms < own) else own
+            best[node] = (own, size)
+        return best
+
+    def branch_best(self, node: int) -> float | None:
+        """Milliseconds of the fastest in the branch that begins at *node*."""
+        return self._branches[node][0]
+
+    def branch_size(self, node: int) -> int:
+        return self._branches[node][1]
+
+    # ------------------------------------------------------------------------------------------------- repairs
+
+    def repairs_before(self, implementation: ImplementationView) -> int:
+        """How many repairs lie between *implementation* and the first one of its chain."""
+        count = 0
+        while implementation.repair_of is not None:
+            implementation = self.view.implementations[implementation.repair_of]
+            count += 1
+        return count
+
+    @cached_property
+    def _programs_repaired(self) -> set[str]:
+        return {self.view.implementations[i].program for i in self.repaired if i in self.view.implementations}
+
+    def repairable(self, among: Iterable[ImplementationView], in_a_row: int) -> list[ImplementationView]:
+        """Those that failed in a way that a message can mend, whose program no repair was asked for yet, with fewer
+        than *in_a_row* repairs behind them, on open nodes; one a program, in the order given."""
+        if in_a_row <= 0:
+            return []
+        seen = set(self._programs_repaired)
+        found: list[ImplementationView] = []
+        for i in among:
+            judged = i.evaluation or verdict(self.view, i)
+            if judged is None or judged.outcome not in REPAIRABLE or i.program in seen or not self.open(i.node):
+                continue
+            if self.repairs_before(i) < in_a_row:
+                seen.add(i.program)
+                found.append(i)
+        return found
 
 
-def asked_variants(view: TreeView, node: int) -> frozenset[int]:
-    """The variants of *node* that were ever asked for, whatever came of them."""
-    return frozenset(
-        int(j.payload.get("variant", 0)) for j in view.jobs if j.kind is JobKind.IMPLEMENT and j.node == node
-    )
-
-
-def busy_nodes(view: TreeView) -> frozenset[int]:
-    """Nodes with a job in flight on themselves or on one of their implementations."""
-    busy: set[int] = set()
-    for job in view.in_flight():
-        if job.node is not None:
-            busy.add(job.node)
-        if job.implementation is not None and job.implementation in view.implementations:
-            busy.add(view.implementations[job.implementation].node)
-    return frozenset(busy)
-
-
-def repairs_before(view: TreeView, implementation: ImplementationView) -> int:
-    """How many repairs lie between *implementation* and the first one of its chain."""
-    count = 0
-    while implementation.repair_of is not None:
-        implementation = view.implementations[implementation.repair_of]
-        count += 1
-    return count
-
-
-def time_of(view: TreeView, implementation: ImplementationView) -> float | None:
-    """Milliseconds of one that passed, else None; a duplicate has the time of its program."""
-    found = verdict(view, implementation)
-    return found.time_ms if found is not None and found.outcome is Outcome.OK else None
-
-
-def passed(view: TreeView, before_round: int | None = None) -> tuple[ImplementationView, ...]:
-    """Implementations that passed and have a time, of one basis, fastest first; with *before_round*, earlier ones only.
-
-    Of those with the same program the one of the earliest round and lowest address stands for all: not the one that
-    arrived first, so that the order in which jobs finish changes nothing.
-    """
-    found: dict[str, tuple[Basis, float, ImplementationView]] = {}
-    for i in sorted(view.implementations.values(), key=lambda i: place(view, i)):
-        if before_round is not None and view.nodes[i.node].round >= before_round:
-            continue
-        judged = verdict(view, i)
-        if judged is not None and judged.outcome is Outcome.OK and judged.time_ms is not None:
-            found.setdefault(i.program, (judged.basis, judged.time_ms, i))
-    for basis in _TRUST:
-        same = [(time, i) for (b, time, i) in found.values() if b is basis]
-        if same:
-            return tuple(i for _, i in sorted(same, key=lambda pair: (pair[0], place(view, pair[1]))))
-    return ()
-
-
-def place(view: TreeView, implementation: ImplementationView) -> tuple[object, ...]:
-    """A sort key: round, then tree address. Stable whatever the order in which jobs finished."""
-    return (view.nodes[implementation.node].round, by_address(implementation.address))
-
-
-def bank(view: TreeView, k: int, before_round: int | None = None) -> tuple[ImplementationView, ...]:
-    """The best *k* that passed across rounds (those before *before_round*), on nodes that are not pruned."""
-    found = passed(view, before_round)
-    return tuple(i for i in found if view.nodes[i.node].state is NodeState.OPEN)[:k]
+def squash(nats: float) -> float:
+    """A logistic of log-speedup: any figure to between 0 and 1."""
+    return 1.0 / (1.0 + math.exp(-max(-40.0, min(40.0, nats))))

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from ..model import Action, Implement, Stop, TreeView
-from .fold import asked_variants
+from .fold import fold
 from .options import Option, whole
 
 OPTIONS = (Option("samples", 4, whole(1), "independent implementations of the reference", ("n",)),)
@@ -21,10 +21,10 @@ class ZeroShot:
         self.samples = samples
 
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
-        asked = asked_variants(view, view.root)
+        asked = fold(view).asked(view.root)
         missing = [v for v in range(self.samples) if v not in asked]
         if missing:
             return [Implement(view.root, variant) for variant in missing[:slots]]
-        if view.in_flight():
+        if fold(view).flying:
             return []
         return [Stop(f"all {self.samples} samples are judged")]

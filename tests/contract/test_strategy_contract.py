@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernelgrove import strategies
-from kernelgrove.engine.jobs import plan
+from kernelgrove.engine.planning import plan
 from kernelgrove.model import (
     Action,
     Basis,

@@ -29,6 +29,7 @@ from kernelgrove.model import (
     Stop,
     TreeView,
 )
+from kernelgrove.strategies.fold import Fold
 
 OK, WRONG = Outcome.OK, Outcome.WRONG_RESULT
 
@@ -137,9 +138,7 @@ def test_the_bank_never_mixes_bases() -> None:
     tree = Tree()
     tree.written(1, OK, 9.0, basis=Basis.MEASURED)
     tree.written(1, OK, 0.001, basis=Basis.IMPORTED)
-    from kernelgrove.strategies.fold import bank
-
-    assert [i.time_ms for i in bank(tree.view(), 5)] == [9.0]
+    assert [i.time_ms for i in Fold(tree.view()).bank(5)] == [9.0]
 
 
 def test_every_idea_gets_its_depth() -> None:
@@ -208,7 +207,7 @@ def _two_rounds(slow: float) -> Tree:
 
 
 def test_the_hopeless_and_those_without_gain_are_pruned_with_figures() -> None:
-    options = {"rounds": 2, "widths": 2, "depths": 1, "bank": 1}
+    options = {"rounds": 2, "widths": 2, "depths": 1, "bank": 1, "steps": 1}
     prunes = [a for a in _two_rounds(9.0).ask(**options) if isinstance(a, Prune)]
     assert [(p.node, p.because) for p in prunes] == [(3, "hopeless: 9 ms, 10.0 times the best (0.9 ms)")]
     prunes = [a for a in _two_rounds(1.5).ask(**options) if isinstance(a, Prune)]

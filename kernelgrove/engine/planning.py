@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..model import (
-    PROPOSER_KINDS,
     Action,
     Ideate,
     Implement,
@@ -37,6 +36,7 @@ from ..model import (
 )
 from ..ports import PlannedJob, Strategy
 from ..strategies.allocation import remeasurements
+from ..strategies.fold import fold
 
 
 class BrokenContract(Exception):
@@ -159,6 +159,6 @@ def capacity(view: TreeView, calls: int, judging: int) -> int:
 
     Few jobs are planned ahead: a strategy that learns from results should not have decided everything before.
     """
-    asked = len(view.in_flight(*PROPOSER_KINDS))
-    room = calls + 2 * judging
-    return max(0, min(calls - asked, room - len(view.in_flight())))
+    flying = fold(view).flying
+    asked = sum(job.kind is not JobKind.EVALUATE for job in flying)
+    return max(0, min(calls - asked, calls + 2 * judging - len(flying)))

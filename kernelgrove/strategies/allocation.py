@@ -14,6 +14,8 @@ from .fold import fold
 MEASURED = 2
 #: Measurements again are at most this share of the programs judged, and this many are always allowed.
 SHARE, ALWAYS = 0.1, 2
+#: A rival is looked for among so many of the fastest.
+_RIVALS = 6
 
 
 def time_to_beat(view: TreeView) -> float | None:
@@ -50,12 +52,14 @@ def remeasurements(view: TreeView, slots: int) -> list[Remeasure]:
     leader = index.leader
     if leader is None or span(leader) is None:
         return []
+    rival = next((i for i in index.passed[1:_RIVALS] if _sealed(i) and not better(leader, i)), None)
+    wanted = [i for i in (leader, rival) if i is not None and 1 + len(i.remeasured) < MEASURED]
+    if not wanted:
+        return []
     judged = {i.program: len(i.remeasured) for i in view.implementations.values() if i.evaluation is not None}
     again = [j.implementation for j in index.jobs(JobKind.EVALUATE) if view.implementations[j.implementation or 0].ok]
     left = max(ALWAYS, int(SHARE * len(judged))) - sum(judged.values()) - len(again)
-    rival = next((i for i in index.passed[1:8] if _sealed(i) and not better(leader, i)), None)
-    wanted = [i for i in (leader, rival) if i is not None and 1 + len(i.remeasured) < MEASURED and i.id not in again]
-    return [Remeasure(i.id) for i in wanted][: min(slots, max(0, left))]
+    return [Remeasure(i.id) for i in wanted if i.id not in again][: min(slots, max(0, left))]
 
 
 def _timed(evaluation: EvaluationView) -> bool:

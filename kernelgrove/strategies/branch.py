@@ -65,7 +65,9 @@ class Branch:
         for round_ in range(max(0, _latest(index)), self.rounds):
             work, waiting = self._round(index, round_)
             if work:
-                return [*self._prunes(index, round_), *work[:slots]]
+                # Earlier rounds are over and change no more: they are pruned once, before this one is planned.
+                begins = isinstance(work[0], Ideate) and _latest(index) < round_
+                return [*(self._prunes(index, round_) if begins else ()), *work[:slots]]
             if waiting:
                 return []
             done = pruners.at_floor(index, self.limits)

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
-from itertools import groupby
+from itertools import pairwise
 
 from ..model import (
     Basis,
@@ -132,7 +132,10 @@ class Fold:
     def _asked(self) -> dict[int | None, set[int]]:
         found: dict[int | None, set[int]] = {}
         for job in self._by_kind[JobKind.IMPLEMENT]:
-            found.setdefault(job.node, set()).add(int(job.payload.get("variant", 0)))
+            variants = found.get(job.node)
+            if variants is None:
+                variants = found[job.node] = set()
+            variants.add(job.payload.get("variant", 0))
         return found
 
     def asked(self, node: int) -> set[int]:
@@ -177,12 +180,11 @@ class Fold:
         that arrived first, so that the order in which jobs finish changes nothing.
         """
         times, every = self._timed[1], self.view.implementations
-        found: dict[str, ImplementationView] = {}
-        for _, equal in groupby(sorted(times, key=times.__getitem__), key=times.__getitem__):
-            same = [every[i] for i in equal]
-            for i in sorted(same, key=self.place) if len(same) > 1 else same:
-                found.setdefault(i.program, i)
-        return list(found.values())
+        ranked = sorted((i for i in times if every[i].duplicate_of is None), key=times.__getitem__)
+        found = [self.original(every[i]) for i in ranked]
+        if any(times[a] == times[b] for a, b in pairwise(ranked)):
+            found.sort(key=lambda i: (times[i.id], self.place(i)))
+        return found
 
     @property
     def leader(self) -> ImplementationView | None:
@@ -224,16 +226,20 @@ class Fold:
         return squash(math.log(self.baseline_ms / ms))
 
     @cached_property
-    def _by_program(self) -> dict[str, list[ImplementationView]]:
-        found: dict[str, list[ImplementationView]] = {}
+    def _copies(self) -> dict[int, list[ImplementationView]]:
+        found: dict[int, list[ImplementationView]] = {}
         for i in self.view.implementations.values():
-            found.setdefault(i.program, []).append(i)
+            if i.duplicate_of is not None:
+                found.setdefault(i.duplicate_of, []).append(i)
         return found
 
     def original(self, implementation: ImplementationView) -> ImplementationView:
         """The earliest with the same program, by round and address: not the one that arrived first."""
-        same = self._by_program[implementation.program]
-        return same[0] if len(same) == 1 else min(same, key=self.place)
+        first = implementation
+        while first.duplicate_of is not None:
+            first = self.view.implementations[first.duplicate_of]
+        copies = self._copies.get(first.id)
+        return min([first, *copies], key=self.place) if copies else first
 
     def standing(self, implementation: ImplementationView) -> ImplementationView:
         """One of the same program that carries its evaluations."""

@@ -11,18 +11,29 @@ from typing import Any
 
 from ..errors import UsageError
 from ..ports import Strategy
-from .branch import OPTIONS as _BRANCH
-from .branch import Branch
+from . import branch, evolve, mcts, refine, tree_of_thought, zero_shot
 from .options import Option, nearest, read
-from .zero_shot import OPTIONS as _ZERO_SHOT
-from .zero_shot import ZeroShot
 
 DEFAULT = "branch"
 
-_STRATEGIES: Mapping[str, type] = {"branch": Branch, "zero_shot": ZeroShot}
+_MODULES = (branch, evolve, mcts, refine, tree_of_thought, zero_shot)
+
+_STRATEGIES: Mapping[str, type] = {
+    cls.name: cls
+    for cls in (
+        branch.Branch,
+        evolve.Evolve,
+        mcts.Mcts,
+        refine.Refine,
+        tree_of_thought.TreeOfThought,
+        zero_shot.ZeroShot,
+    )
+}
 
 #: What each strategy can be told, for help and for checking.
-OPTIONS: Mapping[str, tuple[Option, ...]] = {"branch": _BRANCH, "zero_shot": _ZERO_SHOT}
+OPTIONS: Mapping[str, tuple[Option, ...]] = {
+    name: module.OPTIONS for name, module in zip(_STRATEGIES, _MODULES, strict=True)
+}
 
 
 def names() -> tuple[str, ...]:

@@ -143,6 +143,26 @@ class Fold:
         return self._asked.get(node, set())
 
     @cached_property
+    def _asks(self) -> dict[int | None, list[JobView]]:
+        found: dict[int | None, list[JobView]] = {}
+        for job in self._by_kind[JobKind.IDEATE]:
+            found.setdefault(job.node, []).append(job)
+        return found
+
+    def asks(self, node: int) -> Sequence[JobView]:
+        """Requests for ideas under *node*, over or not."""
+        return self._asks.get(node, ())
+
+    def dry(self, node: int, misses: int = 2) -> bool:
+        """Whether *misses* requests for ideas under *node* brought nothing: there is nothing more to ask there."""
+        over = sum(not j.in_flight for j in self.asks(node))
+        if over < misses:
+            return False
+        # An address ends in the number of the request and that of the idea within it: r.0-1.
+        gave = {child.address.rpartition(".")[2].partition("-")[0] for child in self.children(node)}
+        return over - len(gave) >= misses
+
+    @cached_property
     def repaired(self) -> dict[int, int]:
         """How often a repair of each implementation was asked for."""
         found: dict[int, int] = {}

@@ -118,6 +118,29 @@ def number_above(least: float) -> Reader:
     return reader
 
 
+def one_of(*words: str) -> Reader:
+    """One of these words."""
+
+    def reader(value: Any) -> str:
+        word = str(value).strip().lower()
+        if word not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return word
+
+    return reader
+
+
+def share(value: Any) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(value)
+        if isinstance(value, bool) or not 0 <= number <= 1:
+            raise ValueError
+    except (ValueError, TypeError):
+        raise ValueError("a number from 0 to 1") from None
+    return number
+
+
 def yes_no(value: Any) -> bool:
     """``true``/``false`` in the spellings people use."""
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

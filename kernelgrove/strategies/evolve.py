@@ -1,9 +1,10 @@
-"""Evolution: a population of programs on islands, bred one idea at a time, the fitter parents more often.
+"""Evolution: populations of programs, bred one idea at a time, the fitter parents more often.
 
-Requests for ideas go round the islands; each breeds from its own fittest: by mutation (an idea for one parent) or by
-crossover (an idea that draws on a second parent too). Every ``migrate`` births of an island, the second parent comes
-from the next island instead. An idea that is too near to one that was tried on the same program (text similarity, by
-rapidfuzz) is dropped before any code is written, and another is asked for.
+An idea is a mutation (it builds on one parent) or a crossover (it draws on a second one too), in proportion to their
+weights. With several islands, requests for ideas go round them; each breeds from its own fittest, but every
+``migrate`` births the second parent comes from the next island. A parent's chance falls with each idea that was bred
+from it. An idea too near to one that was tried on the same program (text similarity, by rapidfuzz) is dropped before
+any code is written, and another is asked for.
 
 An island's members are what its requests led to, and its share of the first translations: the tree says so, and
 nothing else is kept.
@@ -11,32 +12,45 @@ nothing else is kept.
 
 from __future__ import annotations
 
+import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..model import Action, Ideate, Implement, ImplementationView, JobKind, NodeView, Prune, Stop, TreeView
-from . import pruners, repairs
+from ..errors import UsageError
+from ..model import Action, Ideate, Implement, ImplementationView, JobKind, NodeState, NodeView, Prune, Stop, TreeView
+from . import novelty, pruners, repairs
 from .fold import Fold, fold
-from .novelty import near
-from .options import Option, number_above, share, whole
+from .options import Option, number_above, number_from, share, whole
 
 OPTIONS = (
     Option("ideas", 100, whole(1), "ideas in all", ("births",)),
-    Option("islands", 2, whole(1), "populations that breed apart"),
+    Option("islands", 1, whole(1), "populations that breed apart"),
     Option("population", 10, whole(1), "the fittest of an island that breed", ("top_k",)),
-    Option("starts", 2, whole(1), "direct translations of the reference an island starts from"),
-    Option("crossover", 0.4, share, "share of ideas that draw on a second parent"),
-    Option("migrate", 8, whole(1), "births of an island between second parents from the next one"),
-    Option(
-        "pressure", 0.5, number_above(0.0), "how much more often fitter parents breed: rank to this power, inverted"
-    ),
+    Option("starts", 2, whole(1), "direct translations of the reference that an island starts from"),
+    Option("mutation", 0.6, number_from(0.0), "weight of ideas for one parent"),
+    Option("crossover", 0.4, number_from(0.0), "weight of ideas that draw on a second one"),
+    Option("migrate", 4, whole(1), "births of an island between second parents from the next one"),
+    Option("spread", 0.03, number_from(0.0), "nats of speed that an idea bred from a program takes off its fitness"),
+    Option("temperature", 0.05, number_above(0.0), "nats of fitness that make a parent e times as likely"),
+    Option("at_once", 2, whole(1), "ideas under way at once: more is sooner, fewer knows more"),
     Option("novelty", 0.8, share, "similarity from which an idea was tried already; 1: never"),
     *repairs.OPTIONS,
     *pruners.OPTIONS,
 )
+
+
+def settle(values: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises UsageError for weights that sum to zero, and EnvironmentLacks where the novelty check needs rapidfuzz."""
+    if values["mutation"] + values["crossover"] == 0:
+        raise UsageError(
+            "mutation=0 and crossover=0 of strategy 'evolve' leave it no way to breed.", "Give one a weight above 0."
+        )
+    if values["novelty"] < 1:
+        novelty.available()
+    return values
 
 
 class Evolve:
@@ -47,12 +61,15 @@ class Evolve:
     def __init__(
         self,
         ideas: int = 100,
-        islands: int = 2,
+        islands: int = 1,
         population: int = 10,
         starts: int = 2,
+        mutation: float = 0.6,
         crossover: float = 0.4,
-        migrate: int = 8,
-        pressure: float = 0.5,
+        migrate: int = 4,
+        spread: float = 0.03,
+        temperature: float = 0.05,
+        at_once: int = 2,
         novelty: float = 0.8,
         repairs: int = 3,
         **limits: Any,
@@ -61,9 +78,11 @@ class Evolve:
         self.islands = islands
         self.population = population
         self.starts = starts
-        self.crossover = crossover
+        self.crossover = crossover / (mutation + crossover)
         self.migrate = migrate
-        self.pressure = pressure
+        self.spread = spread
+        self.temperature = temperature
+        self.at_once = at_once
         self.novelty = novelty
         self.repairs = repairs
         self.limits = pruners.Limits(**limits)
@@ -74,35 +93,33 @@ class Evolve:
         if first:
             return [Implement(view.root, v) for v in first[:slots]]
         done = pruners.at_floor(index, self.limits)
-        new = [n for n in view.nodes.values() if n.id != view.root and index.open(n.id) and not index.asked(n.id)]
-        prunes: list[Action] = [*self._tried(index, new)]
-        prunes += pruners.prune(index, view.nodes.values(), {i.node for i in index.passed[:3]}, self.limits)
-        gone = {a.node for a in prunes if isinstance(a, Prune)}
-        work: list[Action] = [Implement(n.id) for n in new if n.id not in gone]
-        alive = [i for i in view.implementations.values() if i.node not in gone]
-        work += repairs.worth_it(index, alive, self.repairs)
-        born = sum(n.state.value == "open" or bool(index.asked(n.id)) for n in view.nodes.values()) - 1 - len(gone)
-        asks = len(index.jobs(JobKind.IDEATE))
-        breeding = _Breeding(self, index, rng, gone)
-        while not done and len(work) < slots and asks < 2 * self.ideas and born + breeding.coming < self.ideas:
-            idea = breeding.idea(asks)
-            if idea is None:
-                break
-            asks += 1
-            work.append(idea)
+        prunes = self._tried(index)
+        gone = {a.node for a in prunes}
+        work = repairs.begun(index, gone, self.repairs)
+        asks = index.jobs(JobKind.IDEATE)
+        coming = sum(job.kind is JobKind.IDEATE for job in index.flying)
+        born = index.begun + len(index.unasked) - len(gone)
+        room = min(self.at_once - repairs.under_way(index, work), slots - len(work), self.ideas - born - coming)
+        if not done and room > 0:
+            prunes += pruners.idle(index, work, {i.node for i in index.passed[:3]} | gone, self.limits)
+            gone = {a.node for a in prunes}
+            breeding = _Breeding(self, index, rng, gone)
+            last = min(len(asks) + room, 2 * self.ideas)  # what is not new is asked again, but not without end
+            bred = [breeding.idea(number) for number in range(len(asks), last)]
+            work += [idea for idea in bred if idea is not None]
         if work or index.flying:
             return [*prunes, *work[:slots]]
         return [*prunes, Stop(done or (f"{born} ideas were tried" if born else "nothing to breed from has passed"))]
 
-    def _tried(self, index: Fold, new: Sequence[NodeView]) -> list[Prune]:
+    def _tried(self, index: Fold) -> list[Prune]:
         """Prunes of ideas that say what another one on the same program, or one before it in its line, says."""
         if self.novelty >= 1:
             return []
         found: list[Prune] = []
-        for node in new:
+        for node in index.unasked:
             others = [n.idea.text for n in index.building_on(node.base) if n.id < node.id and n.id != index.root.id]
             others += [n.idea.text for n in index.view.lineage(node.id)[1:-1]]
-            like = near(node.idea.text, others, self.novelty)
+            like = novelty.near(node.idea.text, others, self.novelty)
             if like is not None:
                 found.append(Prune(node.id, f"not new: {like[1]:.0%} like: {like[0]}"))
         return found
@@ -115,42 +132,52 @@ class _Breeding:
     def __init__(self, options: Evolve, index: Fold, rng: random.Random, gone: set[int]) -> None:
         self.options, self.index, self.rng, self.gone = options, index, rng, gone
         self.number = {job.id: n for n, job in enumerate(index.jobs(JobKind.IDEATE))}
-        self.coming = sum(job.in_flight for job in index.jobs(JobKind.IDEATE))
+        self.now: dict[int, int] = {}
 
     def island(self, node: NodeView, implementation: ImplementationView) -> int:
-        if node.parent is None:
-            return int(re.split(r"[/r]", implementation.address.partition("/")[2])[0]) % self.options.islands
-        ask = int(node.address.rpartition(".")[2].partition("-")[0])
-        return self.number[self.index.asks(node.parent)[ask].id] % self.options.islands
+        if node.parent is None:  # its address is r/<variant>
+            number = int(re.split("[/r]", implementation.address.partition("/")[2])[0])
+        else:  # its address ends in .<request at the parent>-<idea of the request>
+            request = int(node.address.rpartition(".")[2].partition("-")[0])
+            number = self.number[self.index.asks(node.parent)[request].id]
+        return number % self.options.islands
 
     @cached_property
     def members(self) -> list[list[ImplementationView]]:
-        """Each island's fittest, fittest first."""
+        """Each island's fittest that can have more ideas, fittest first."""
         found: list[list[ImplementationView]] = [[] for _ in range(self.options.islands)]
+        full = 0
         for i in self.index.passed:
             node = self.index.view.nodes[i.node]
             home = found[self.island(node, i)]
-            if len(home) < self.options.population and self.index.open(node.id) and node.id not in self.gone:
+            if len(home) == self.options.population or node.id in self.gone:
+                continue
+            if node.state is NodeState.OPEN and not self.index.dry(node.id):
                 home.append(i)
+                full += len(home) == self.options.population
+                if full == self.options.islands:
+                    break
         return found
 
     def idea(self, number: int) -> Ideate | None:
         """Request *number*; None where no island has anything to breed from."""
         home = number % self.options.islands
         own = self.members[home] or next(filter(None, self.members), [])
-        own = [i for i in own if not self.index.dry(i.node)]
         if not own:
             return None
         parent = self.pick(own)
+        self.now[parent.id] = self.now.get(parent.id, 0) + 1
         others: tuple[int, ...] = ()
+        turn = number // self.options.islands
         if self.rng.random() < self.options.crossover:
-            away = (number // self.options.islands) % self.options.migrate == self.options.migrate - 1
-            pool = self.members[(home + 1) % self.options.islands] if away else own
-            pool = [i for i in pool if i.id != parent.id]
+            away = turn % self.options.migrate == self.options.migrate - 1
+            pool = [i for i in (self.members[(home + 1) % self.options.islands] if away else own) if i.id != parent.id]
             others = (self.pick(pool).id,) if pool else ()
-        self.coming += 1
-        return Ideate(parent.node, parent.id, 1, number // self.options.islands + 1, others)
+        return Ideate(parent.node, parent.id, 1, turn + 1, others)
 
-    def pick(self, ranked: Sequence[ImplementationView]) -> ImplementationView:
-        odds = [(rank + 1) ** -self.options.pressure for rank in range(len(ranked))]
-        return self.rng.choices(ranked, odds)[0]
+    def pick(self, among: Sequence[ImplementationView]) -> ImplementationView:
+        """The fitter the more often, less what was bred from it already."""
+        bred = [self.index.asked_of(i.id) + self.now.get(i.id, 0) for i in among]
+        worth = [self.index.worth(i, n, self.options.spread) for i, n in zip(among, bred, strict=True)]
+        best = max(worth)
+        return self.rng.choices(among, [math.exp((w - best) / self.options.temperature) for w in worth])[0]

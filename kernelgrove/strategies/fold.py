@@ -34,6 +34,11 @@ _TRUST = (Basis.MEASURED, Basis.PROJECTED, Basis.IMPORTED)
 _PARTS = re.compile(r"\d+|\D+")
 
 
+def among_siblings(node: NodeView) -> tuple[tuple[int, int, str], ...]:
+    """A sort key for nodes with the same parent: the last part of the address, where alone they differ."""
+    return by_address(node.address.rpartition(".")[2])
+
+
 @lru_cache(maxsize=1 << 16)
 def by_address(address: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key in which ``r.10`` follows ``r.9``."""
@@ -138,6 +143,17 @@ class Fold:
             variants.add(job.payload.get("variant", 0))
         return found
 
+    @cached_property
+    def begun(self) -> int:
+        """How many ideas an implementation was asked for."""
+        return len(self._asked) - (self.view.root in self._asked)
+
+    @cached_property
+    def unasked(self) -> list[NodeView]:
+        """Open ideas that no implementation was asked for yet."""
+        asked, root, open_ = self._asked, self.view.root, NodeState.OPEN
+        return [n for id_, n in self.view.nodes.items() if id_ not in asked and n.state is open_ and id_ != root]
+
     def asked(self, node: int) -> set[int]:
         """The variants of *node* that were ever asked for, whatever came of them."""
         return self._asked.get(node, set())
@@ -153,9 +169,32 @@ class Fold:
         """Requests for ideas under *node*, over or not."""
         return self._asks.get(node, ())
 
+    @cached_property
+    def _asked_of(self) -> dict[int | None, dict[int, int]]:
+        found: dict[int | None, dict[int, int]] = {}
+        for job in self._by_kind[JobKind.IDEATE]:
+            rounds = found.setdefault(job.payload["base"], {})
+            round_ = job.payload["round"]
+            rounds[round_] = rounds.get(round_, 0) + job.payload["count"]
+        return found
+
+    def asked_of(self, implementation: int | None, before_round: int | None = None) -> int:
+        """How many ideas were asked for that build on *implementation*, in earlier rounds alone if *before_round*."""
+        rounds = self._asked_of.get(implementation, {})
+        return sum(n for r, n in rounds.items() if before_round is None or r < before_round)
+
+    def worth(self, implementation: ImplementationView, asked: int, spread: float) -> float:
+        """How much another idea for this one promises, in nats: how fast it is, less *spread* for each of the *asked*
+        ideas that were tried on it. So the fastest is built on until it has had its share, and then the next."""
+        ms = self.ms(implementation)
+        return (-math.log(ms) if ms else -math.inf) - spread * asked
+
     def dry(self, node: int, misses: int = 2) -> bool:
         """Whether *misses* requests for ideas under *node* brought nothing: there is nothing more to ask there."""
-        over = sum(not j.in_flight for j in self.asks(node))
+        asks = self.asks(node)
+        if len(asks) < misses:
+            return False
+        over = sum(not j.in_flight for j in asks)
         if over < misses:
             return False
         # An address ends in the number of the request and that of the idea within it: r.0-1.
@@ -210,11 +249,21 @@ class Fold:
     def leader(self) -> ImplementationView | None:
         return self.passed[0] if self.passed else None
 
+    @cached_property
+    def _best(self) -> dict[int, tuple[float, ImplementationView]]:
+        found: dict[int, tuple[float, ImplementationView]] = {}
+        every = self.view.implementations
+        for id_, ms in self._timed[1].items():
+            i = every[id_]
+            before = found.get(i.node)
+            if before is None or ms < before[0] or (ms == before[0] and self.place(i) < self.place(before[1])):
+                found[i.node] = (ms, i)
+        return found
+
     def best_of(self, node: int) -> ImplementationView | None:
         """The node's fastest that passed."""
-        times = self._timed[1]
-        own = [i for i in self.implementations(node) if i.id in times]
-        return min(own, key=lambda i: (times[i.id], by_address(i.address)), default=None)
+        found = self._best.get(node)
+        return found[1] if found is not None else None
 
     def bank(self, k: int, before_round: int | None = None) -> list[ImplementationView]:
         """The best *k* that passed across rounds (those before *before_round*), on nodes that are not pruned."""
@@ -280,30 +329,16 @@ class Fold:
         """The nodes whose ideas build on this implementation; None: on the bare reference (the root is one)."""
         return self._building_on.get(implementation, ())
 
-    @cached_property
-    def _branches(self) -> dict[int, tuple[float | None, int]]:
-        """For each node, over it and all below it: the fastest time, and how many programs were judged."""
-        best: dict[int, tuple[float | None, int]] = {}
-        times = self._timed[1]
-        for node in sorted(self.view.nodes, reverse=True):  # children came after their parents
-            own, size = None, 0
-            for i in self.implementations(node):
-                size += self.verdict(i) is not None
-                ms = times.get(i.id)
-                own = ms if own is None or (ms is not None and ms < own) else own
-            for child in self.children(node):
-                ms, below = best[child.id]
-                size += below
-                own = ms if own is None or (ms is not None and ms < own) else own
-            best[node] = (own, size)
-        return best
+    def branch(self, node: int) -> list[int]:
+        """The nodes of the branch that begins at *node*, itself first."""
+        found = [node]
+        for at in found:
+            found += [child.id for child in self.children(at)]
+        return found
 
     def branch_best(self, node: int) -> float | None:
         """Milliseconds of the fastest in the branch that begins at *node*."""
-        return self._branches[node][0]
-
-    def branch_size(self, node: int) -> int:
-        return self._branches[node][1]
+        return min((self._best[n][0] for n in self.branch(node) if n in self._best), default=None)
 
     # ------------------------------------------------------------------------------------------------- repairs
 

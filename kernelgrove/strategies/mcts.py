@@ -1,14 +1,14 @@
-"""Monte Carlo tree search over ideas: at each node either a new idea (widen) or a child to go down into (deepen).
+"""Monte Carlo tree search over ideas: at each node a new idea for it (widen) or a child to go down into (deepen).
 
-``policy=thompson`` is adaptive branching (AB-MCTS-A: Inoue et al., "Wider or Deeper? Scaling LLM Inference-Time Compute
-with Adaptive Branching Tree Search", 2025): widening is one more arm, and the arm with the highest draw from its
-posterior is taken. ``policy=uct`` widens a node while it has fewer children than ``widen`` times the square root of its
-visits (progressive widening, Coulom 2007), and else goes down into the child with the highest upper confidence bound
-(Kocsis and Szepesvari, 2006).
+Widening is one more arm beside the children. ``policy=thompson`` takes the arm with the highest draw from its
+posterior: adaptive branching, AB-MCTS-A (Inoue et al., "Wider or Deeper? Scaling LLM Inference-Time Compute with
+Adaptive Branching Tree Search", 2025). ``policy=uct`` takes the one with the highest upper confidence bound (Kocsis
+and Szepesvari, 2006) on a mean of the average and the best below it, since a search keeps its best kernel, not its
+average one.
 
 A node's reward is the score of its best program: log-speedup over the baseline, squashed to between 0 and 1
-(``Fold.score``); where all failed, a share of what it builds on. Every node in a branch is one observation of its arm.
-An idea that is under way counts as one that failed (virtual loss), so that decisions taken at once spread out.
+(``Fold.score``), so that nothing is out of range. An idea that failed, or is under way (virtual loss: decisions taken
+at once spread out), counts as a little less than what it builds on.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..model import Action, Ideate, Implement, JobKind, NodeView, Stop, TreeView
+from ..model import Action, Ideate, Implement, JobKind, NodeView, Prune, Stop, TreeView
 from . import pruners, repairs
 from .fold import Fold, fold
-from .options import Option, number_above, one_of, whole
+from .options import Option, number_from, one_of, whole
 
 OPTIONS = (
     Option("ideas", 100, whole(1), "ideas in all"),
-    Option("policy", "thompson", one_of("thompson", "uct"), "how widening or deepening is chosen"),
+    Option("policy", "uct", one_of("uct", "thompson"), "how widening or deepening is chosen"),
     Option("starts", 2, whole(1), "direct translations of the reference to start from"),
-    Option("explore", 0.1, number_above(0.0), "uct: weight of the confidence bound"),
-    Option("widen", 1.5, number_above(0.0), "uct: children of a node, times the square root of its visits"),
+    Option("at_once", 2, whole(1), "ideas under way at once: more is sooner, fewer knows more"),
+    Option("explore", 0.05, number_from(0.0), "uct: weight of the confidence bound"),
     *repairs.OPTIONS,
     *pruners.OPTIONS,
 )
 
-#: The reward of a node where all failed, as a share of that of what it builds on.
-_FAILED = 0.8
-#: The prior of an arm: it counts as so many observations, spread like this, of what its node is worth.
-_WEIGHT, _SPREAD = 1.0, 0.05
+#: What an idea that failed or is under way is taken to be worth, as a share of what it builds on.
+_LOSS = 0.97
+#: thompson: an arm's prior is one observation of what its node is worth, spread like this.
+_SPREAD = 0.02
 
 
 class Mcts:
@@ -47,18 +48,18 @@ class Mcts:
     def __init__(
         self,
         ideas: int = 100,
-        policy: str = "thompson",
+        policy: str = "uct",
         starts: int = 2,
-        explore: float = 0.1,
-        widen: float = 1.5,
+        at_once: int = 2,
+        explore: float = 0.05,
         repairs: int = 3,
         **limits: Any,
     ) -> None:
         self.ideas = ideas
         self.policy = policy
         self.starts = starts
+        self.at_once = at_once
         self.explore = explore
-        self.widen = widen
         self.repairs = repairs
         self.limits = pruners.Limits(**limits)
 
@@ -68,66 +69,74 @@ class Mcts:
         if missing:
             return [Implement(view.root, v) for v in missing[:slots]]
         done = pruners.at_floor(index, self.limits)
-        prunes = pruners.prune(index, view.nodes.values(), {i.node for i in index.passed[:3]}, self.limits)
-        gone = {a.node for a in prunes}
-        alive = [i for i in view.implementations.values() if i.node not in gone]
-        work: list[Action] = [a for a in self._begun(index) if a.node not in gone]
-        work += repairs.worth_it(index, alive, self.repairs)
+        prunes: list[Prune] = []
+        work = repairs.begun(index, (), self.repairs)
         asked = sum(int(j.payload["count"]) for j in index.jobs(JobKind.IDEATE))
-        if not done:
-            search = _Descent(self, index, rng, gone)
-            while len(work) < slots and asked < self.ideas:
-                action = search.next()
-                if action is None:
-                    break
-                asked += 1
-                work.append(action)
+        room = min(self.at_once - repairs.under_way(index, work), slots - len(work), self.ideas - asked)
+        if not done and room > 0:
+            prunes = pruners.idle(index, work, {i.node for i in index.passed[:3]}, self.limits)
+            walks = _Walks(self, index, rng, {a.node for a in prunes})
+            work += [idea for idea in (walks.next() for _ in range(room)) if idea is not None]
         if work or index.flying:
             return [*prunes, *work[:slots]]
-        return [*prunes, Stop(done or f"all {self.ideas} ideas were asked for" if asked >= self.ideas else _DRY)]
-
-    def _begun(self, index: Fold) -> list[Implement]:
-        """Ideas that are still to be implemented, in the order in which they came."""
-        nodes = index.view.nodes.values()
-        return [Implement(n.id) for n in nodes if n.id != index.root.id and index.open(n.id) and not index.asked(n.id)]
+        spent = f"all {self.ideas} ideas were asked for"
+        return [*prunes, Stop(done or (spent if asked >= self.ideas else "no node has more ideas"))]
 
 
-class _Descent:
-    """One decision's walk down the tree, repeated; what it asks for counts at once as under way."""
+@dataclass
+class _Arm:
+    """What is known of one choice: how many rewards were seen, their sum, sum of squares and best."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    best: float = 0.0
+
+    def add(self, other: _Arm) -> None:
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+        self.best = max(self.best, other.best)
+
+    def see(self, reward: float) -> None:
+        self.add(_Arm(1, reward, reward * reward, reward))
+
+
+class _Walks:
+    """One decision's walks down the tree. What a walk asks for counts at once as under way."""
 
     def __init__(self, options: Mcts, index: Fold, rng: random.Random, gone: set[int]) -> None:
         self.options, self.index, self.rng = options, index, rng
         self.closed = gone
+        nodes = index.view.nodes
         self.rewards: dict[int, float] = {}
-        self.sums: dict[int, tuple[int, float, float]] = {}  # of a whole branch: count, sum, sum of squares
-        for node in index.view.nodes.values():  # parents came first
+        for node in nodes.values():  # parents came first
             self.rewards[node.id] = self._reward(node)
-        for node in reversed(list(index.view.nodes.values())):
-            reward = self.rewards[node.id]
-            count, total, squares = self.sums.get(node.id, (0, 0.0, 0.0))
-            self.sums[node.id] = (count + 1, total + reward, squares + reward * reward)
+        self.branch = {n: _Arm() for n in nodes}  # a node and all below it
+        self.widening = {n: _Arm() for n in nodes}  # its children
+        for node in reversed(list(nodes.values())):
+            if index.best_of(node.id) is not None or index.implementations(node.id) or node.id in index.busy:
+                self.branch[node.id].see(self.rewards[node.id])
+                if node.parent is not None:
+                    self.widening[node.parent].see(self.rewards[node.id])
             if node.parent is not None:
-                self._add(node.parent, *self.sums[node.id])
-        self.asked = {n: sum(j.in_flight for j in index.asks(n)) for n in index.view.nodes if index.asks(n)}
-        for asked, count in self.asked.items():
-            for _ in range(count):
-                self._under_way(asked)
+                self.branch[node.parent].add(self.branch[node.id])
+        for job in index.jobs(JobKind.IDEATE):
+            if job.in_flight and job.node is not None:
+                self._under_way(job.node)
 
     def _reward(self, node: NodeView) -> float:
         best = self.index.best_of(node.id)
         if best is not None:
             return self.index.score(best)
-        return _FAILED * self.rewards[node.parent] if node.parent is not None else 0.0
-
-    def _add(self, node: int, count: int, total: float, squares: float) -> None:
-        before = self.sums.get(node, (0, 0.0, 0.0))
-        self.sums[node] = (before[0] + count, before[1] + total, before[2] + squares)
+        return _LOSS * self.rewards[node.parent] if node.parent is not None else 0.0
 
     def _under_way(self, node: int) -> None:
-        loss = _FAILED * self.rewards[node]
+        loss = _LOSS * self.rewards[node]
+        self.widening[node].see(loss)
         at: int | None = node
         while at is not None:
-            self._add(at, 1, loss, loss * loss)
+            self.branch[at].see(loss)
             at = self.index.view.nodes[at].parent
 
     def next(self) -> Ideate | None:
@@ -135,56 +144,39 @@ class _Descent:
         path = [self.index.root]
         while path:
             node = path[-1]
-            below = [c for c in self.index.children(node.id) if c.id not in self.closed and self._base(c) is not None]
-            can_widen = self._base(node) is not None and self.index.open(node.id) and not self.index.dry(node.id)
-            chosen = self._choose(node, below, can_widen)
-            if chosen is None:  # a dead end: never come here again in this decision
-                self.closed.add(path.pop().id)
-            elif chosen is node:
-                self.asked[node.id] = self.asked.get(node.id, 0) + 1
+            base = self.index.best_of(node.id)
+            arms = {
+                child.id: child
+                for child in self.index.children(node.id)
+                if child.id not in self.closed and self.index.best_of(child.id) is not None
+            }
+            if base is not None and self.index.open(node.id) and not self.index.dry(node.id):
+                arms[node.id] = node
+            if not arms:  # a dead end: not entered again in this decision
+                self.closed = self.closed | {path.pop().id}
+                continue
+            chosen = max(arms, key=lambda arm: self._value(node.id, arm))
+            if chosen == node.id and base is not None:
                 self._under_way(node.id)
-                base = self.index.best_of(node.id)
-                assert base is not None
                 return Ideate(node.id, base.id, 1, len(path))
-            else:
-                path.append(chosen)
+            path.append(arms[chosen])
         return None
 
-    def _base(self, node: NodeView) -> object:
-        return self.index.best_of(node.id)
+    def _value(self, node: int, arm: int) -> float:
+        """What *arm* promises at *node*: the node itself is widening, a child is going down."""
+        seen = self.widening[node] if arm == node else self.branch[arm]
+        prior = self.rewards[arm]
+        if self.options.policy == "thompson":
+            return self._draw(prior, seen)
+        mean, best = (prior + seen.total) / (1 + seen.count), max(prior, seen.best)
+        bound = math.sqrt(math.log(1 + self.branch[node].count) / (1 + seen.count))
+        return (mean + best) / 2 + self.options.explore * bound
 
-    def _choose(self, node: NodeView, below: Sequence[NodeView], can_widen: bool) -> NodeView | None:
-        if not below:
-            return node if can_widen else None
-        if self.options.policy == "uct":
-            children = len(self.index.children(node.id)) + self.asked.get(node.id, 0)
-            if can_widen and children < self.options.widen * math.sqrt(self.sums[node.id][0]):
-                return node
-            return max(below, key=lambda c: self._bound(c.id, self.sums[node.id][0]))
-        arms = {c.id: c for c in below}
-        draws = {c.id: self._draw(self.rewards[c.id], *self.sums[c.id]) for c in below}
-        best = max(draws, key=draws.__getitem__)
-        if can_widen and self._widening(node) > draws[best]:
-            return node
-        return arms[best]
-
-    def _bound(self, node: int, visits: int) -> float:
-        count, total, _ = self.sums[node]
-        return total / count + self.options.explore * math.sqrt(math.log(visits + 1) / count)
-
-    def _widening(self, node: NodeView) -> float:
-        rewards = [self.rewards[c.id] for c in self.index.children(node.id)]
-        rewards += [_FAILED * self.rewards[node.id]] * self.asked.get(node.id, 0)
-        return self._draw(self.rewards[node.id], len(rewards), sum(rewards), sum(r * r for r in rewards))
-
-    def _draw(self, prior: float, count: int, total: float, squares: float) -> float:
+    def _draw(self, prior: float, seen: _Arm) -> float:
         """A draw of an arm's mean from its normal-inverse-gamma posterior (Murphy, "Machine Learning", 4.6.3)."""
-        weight, freedom = _WEIGHT + count, 1.0 + count
-        mean = (_WEIGHT * prior + total) / weight
-        own = total / count if count else prior
-        spread = _SPREAD**2 + max(0.0, squares - count * own * own) + _WEIGHT * count * (prior - own) ** 2 / weight
-        variance = spread / self.rng.gammavariate(freedom / 2, 2.0)
-        return self.rng.gauss(mean, math.sqrt(variance / weight))
-
-
-_DRY = "no node has more ideas"
+        weight = 1.0 + seen.count
+        own = seen.total / seen.count if seen.count else prior
+        spread = _SPREAD**2 + max(0.0, seen.squares - seen.count * own * own)
+        spread += seen.count * (prior - own) ** 2 / weight
+        variance = spread / self.rng.gammavariate(weight / 2, 2.0)
+        return self.rng.gauss((prior + seen.total) / weight, math.sqrt(variance / weight))

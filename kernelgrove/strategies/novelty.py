@@ -1,4 +1,4 @@
-"""Whether an idea says what another one said, in other words. Local: rapidfuzz compares the words, whatever their order.
+"""Whether an idea says what another said, in other words. Local: rapidfuzz compares words, whatever their order.
 
 Ideas whose numbers differ are different ideas, however alike their words are: "4 warps" is not "8 warps".
 """

@@ -1,7 +1,8 @@
 """Pruners: each gives a reason to expand a node no further, or None. Pure; a strategy decides which nodes to ask about.
 
-A pruned node keeps its implementations and figures; only nothing more is asked of it. The same program is never judged
-twice whatever the strategy: the store sees to that, and ``duplicates`` only keeps a search from building on the copy.
+A pruned node keeps its implementations and figures; only nothing more is asked of it. The same program is never
+judged twice whatever the strategy: the store sees to that, and ``duplicates`` only keeps a search from building on
+the copy.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from ..model import Action, ImplementationView, NodeState, NodeView, Outcome, Prune
+from ..model import Action, Implement, ImplementationView, NodeState, NodeView, Outcome, Prune, Repair
 from .allocation import better
 from .fold import Fold
 from .options import Option, number_above, whole, yes_no
@@ -23,6 +24,8 @@ OPTIONS = (
 
 #: A branch is judged as a whole once so many of its programs are.
 _TRIES = 4
+#: How many nodes count as recent.
+_RECENT = 16
 #: A kernel this close to what moving its bytes takes has nothing left to gain.
 _FLOOR = 1.02
 
@@ -38,13 +41,23 @@ class Limits:
     steps: int = 2
 
 
-def prune(fold: Fold, nodes: Iterable[NodeView], keep: Collection[int], limits: Limits) -> list[Action]:
+def idle(fold: Fold, work: Iterable[Action], keep: Collection[int], limits: Limits) -> list[Prune]:
+    """Prunes among the nodes that came last and that *work* does not go on with. An older node that something better
+    has overtaken is not built on anyway."""
+    every = fold.view.implementations
+    touched = {a.node for a in work if isinstance(a, Implement)}
+    touched |= {every[a.implementation].node for a in work if isinstance(a, Repair)}
+    recent = [fold.view.nodes[n] for n in list(fold.view.nodes)[-_RECENT:]]
+    return prune(fold, recent, {*keep, *touched}, limits)
+
+
+def prune(fold: Fold, nodes: Iterable[NodeView], keep: Collection[int], limits: Limits) -> list[Prune]:
     """Prune actions for those of *nodes* that are open, without work in flight, and not in *keep*. The root is never
     pruned: it is the reference. A repair that is still to come is the strategy's to wait for."""
     if not limits.prune:
         return []
     root, busy = fold.view.root, fold.busy
-    found: list[Action] = []
+    found: list[Prune] = []
     for node in nodes:
         if node.state is not NodeState.OPEN or node.id == root or node.id in keep or node.id in busy:
             continue
@@ -115,18 +128,18 @@ def no_improvement(fold: Fold, node: NodeView, steps: int) -> str | None:
 
 def dominated(fold: Fold, node: NodeView) -> str | None:
     """Of this node's whole branch nothing beats what it builds on, and another branch from there does better."""
-    if node.base is None or fold.branch_size(node.id) < _TRIES:
-        return None
+    limit = fold.ms(fold.view.implementations[node.base]) if node.base is not None else None
+    programs = [i for n in fold.branch(node.id) for i in fold.implementations(n) if fold.verdict(i) is not None]
     own = fold.branch_best(node.id)
-    base = fold.view.implementations[node.base]
-    rivals = [n for n in fold.building_on(node.base) if n.id != node.id and fold.branch_best(n.id) is not None]
-    rival = min(rivals, key=lambda n: fold.branch_best(n.id) or 0.0, default=None)
-    limit = fold.ms(base)
-    if own is None or limit is None or rival is None or own < limit or (fold.branch_best(rival.id) or 0.0) >= limit:
+    if own is None or limit is None or own < limit or len(programs) < _TRIES:
+        return None
+    rivals = [fold.branch_best(n.id) for n in fold.building_on(node.base) if n.id != node.id]
+    rival = min((ms for ms in rivals if ms is not None), default=None)
+    if rival is None or rival >= limit:
         return None
     return (
-        f"dominated: of {fold.branch_size(node.id)} programs in this branch none is under {own:.4g} ms, "
-        f"and another idea from the same base led to {fold.branch_best(rival.id):.4g} ms"
+        f"dominated: of {len(programs)} programs in this branch none is under {own:.4g} ms, "
+        f"and another idea from the same base led to {rival:.4g} ms"
     )
 
 

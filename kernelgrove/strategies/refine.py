@@ -1,9 +1,10 @@
 """Refine: chains of turns, each turn an answer to what came of the one before, as in multi-turn refinement.
 
-A chain starts from a direct translation. A turn is a repair where the last program failed (with its error text), else an
-idea for the last one that passed (with its figures), carried out once. A step that is slower may lead on: the chain goes
-back to its best only after ``stuck`` turns without a faster one; after as many again, or once it is hopeless, it is given
-up and a new one begins in its place. ``chains`` of them run side by side until each place has had its ``turns``.
+A chain starts from a direct translation. A turn is a repair where the last program failed (with its error text), else
+an idea for the last one that passed (with its figures), carried out once. A step that is slower may lead on: the
+chain goes back to its best only after ``stuck`` turns without a faster one; after as many again, or once it is
+hopeless, it is given up and a new one begins in its place. ``chains`` of them run side by side until each place has
+had its ``turns``.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from .fold import Fold, fold
 from .options import Option, whole
 
 OPTIONS = (
-    Option("chains", 4, whole(1), "chains side by side", ("width",)),
-    Option("turns", 12, whole(1), "programs a chain may write, its successors' included", ("rounds",)),
-    Option("stuck", 4, whole(1), "turns without a faster program until a chain goes back to its best"),
+    Option("chains", 2, whole(1), "chains side by side", ("width",)),
+    Option("turns", 24, whole(1), "programs a chain may write, its successors' included", ("rounds",)),
+    Option("stuck", 8, whole(1), "turns without a faster program until a chain goes back to its best"),
     *repairs.OPTIONS,
     *pruners.OPTIONS,
 )
@@ -44,7 +45,7 @@ class Refine:
 
     name = "refine"
 
-    def __init__(self, chains: int = 4, turns: int = 12, stuck: int = 4, repairs: int = 3, **limits: Any) -> None:
+    def __init__(self, chains: int = 2, turns: int = 24, stuck: int = 8, repairs: int = 3, **limits: Any) -> None:
         self.chains = chains
         self.turns = turns
         self.stuck = stuck

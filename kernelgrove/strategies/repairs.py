@@ -1,16 +1,16 @@
-"""Which failed programs to repair: those whose repair is as likely to work as another try would be.
+"""Carrying ideas through: implement what is new, and repair what failed where that is as likely to work as a new try.
 
-Most first failures are compiler errors that one repair with the error text mends, while each further repair in a row is
-less likely to. How likely either is differs by model and problem, so it is counted in this very search: the share of
-first programs that passed against that of repairs, by how many came before. Before there is much to count, published
-figures stand in (7 of 30 without error feedback, 41 to 62 % with it).
+Most first failures are compiler errors that one repair with the error text mends, while each further repair in a row
+is less likely to. How likely either is differs by model and problem, so it is counted in this very search: the share
+of first programs that passed against that of repairs, by how many came before. Before there is much to count,
+published figures stand in (7 of 30 without error feedback, 41 to 62 % with it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from ..model import ImplementationView, Outcome, Repair
+from ..model import Action, Implement, ImplementationView, JobKind, Outcome, Repair
 from .fold import Fold
 from .options import Option, whole
 
@@ -36,11 +36,37 @@ def chances(fold: Fold, in_a_row: int) -> tuple[float, list[float]]:
     """The chance that a first program for an idea passes, and that a repair does with 0, 1, … repairs before it."""
     passed = [0.0] * (in_a_row + 1)
     judged = [0.0] * (in_a_row + 1)
+    root, ok = fold.root.id, Outcome.OK
     for i in fold.view.implementations.values():
-        if i.evaluation is not None and i.node != fold.root.id:
-            at = min(fold.repairs_before(i), in_a_row)
+        if i.evaluation is not None and i.node != root:
+            at = 0 if i.repair_of is None else min(fold.repairs_before(i), in_a_row)
             judged[at] += 1
-            passed[at] += i.evaluation.outcome is Outcome.OK
+            passed[at] += i.evaluation.outcome is ok
     shares = [_FIRST, *(_REPAIRED * _AGAIN**n for n in range(in_a_row))]
-    found = [(ok + _WEIGHT * share) / (all_ + _WEIGHT) for ok, all_, share in zip(passed, judged, shares, strict=True)]
+    found = [(ok + _WEIGHT * share) / (n + _WEIGHT) for ok, n, share in zip(passed, judged, shares, strict=True)]
     return found[0], found[1:]
+
+
+def begun(fold: Fold, gone: Collection[int], in_a_row: int) -> list[Action]:
+    """What carries on with ideas that are there: each implemented once, and repairs; none of nodes that are *gone*."""
+    new = [Implement(n.id) for n in fold.unasked if n.id not in gone]
+    return [
+        *new,
+        *(r for r in worth_it(fold, fold.view.implementations.values(), in_a_row) if _node(fold, r) not in gone),
+    ]
+
+
+def _node(fold: Fold, repair: Repair) -> int:
+    return fold.view.implementations[repair.implementation].node
+
+
+def under_way(fold: Fold, work: Sequence[Action]) -> int:
+    """Ideas that are being asked for, or whose programs are being written, judged or repaired, now or by *work*."""
+    asks = [job for job in fold.flying if job.kind is JobKind.IDEATE]
+    nodes = {job.node for job in fold.flying if job.kind is not JobKind.IDEATE}
+    for action in work:
+        if isinstance(action, Implement):
+            nodes.add(action.node)
+        elif isinstance(action, Repair):
+            nodes.add(_node(fold, action))
+    return len(asks) + len(nodes)

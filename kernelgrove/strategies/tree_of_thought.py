@@ -1,20 +1,22 @@
 """Tree of thought: several steps of reasoning before any code, and only the best thoughts are implemented.
 
-Each round reasons about one program (the reference's translation first, then the best so far): ``breadth`` ideas, rated;
-each of the ``keep`` best is thought further into ``breadth`` of its own, rated, and so on, ``thoughts`` levels deep. The
-``leaves`` best of the last level are implemented, ``depth`` times each, and the next round begins from what came of it.
-``search=bfs`` keeps the best of a whole level; ``search=dfs`` follows the best thought down first and goes back to the
-next best where a level rates lower than where it came from. Where nothing rates (the built-in rules do not), the order
-in which ideas were named stands in.
+Each round reasons about one program, the fastest that it did not reason about twice already: ``breadth`` ideas,
+rated; each of the ``keep`` best is thought further into ``breadth`` of its own, rated, and so on, ``thoughts`` levels
+deep. The ``leaves`` best of the last level become code, with repairs, and anew up to ``depth`` times while nothing of
+one passed. ``search=bfs`` keeps the best of a whole level; ``search=dfs`` follows the best thought down first, and
+goes back to the next best where a level rates lower than the thought it came from.
+
+Where ratings cannot be had (the built-in rules give none) there is nothing to choose thoughts by: ideas are then
+carried out as they are, all of them.
 
 After Yao et al., "Tree of Thoughts: Deliberate Problem Solving with Large Language Models", 2023. A thought is a node
-without an implementation under a node with the same base; what is not followed is pruned and keeps its rating.
+without an implementation, under a node with the same base; what is not followed is pruned and keeps its rating.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..model import (
@@ -23,6 +25,7 @@ from ..model import (
     Implement,
     ImplementationView,
     JobKind,
+    JobState,
     NodeState,
     NodeView,
     Prune,
@@ -31,45 +34,55 @@ from ..model import (
     TreeView,
 )
 from . import pruners, repairs
-from .fold import Fold, by_address, fold
-from .options import Option, one_of, whole
+from .fold import Fold, among_siblings, by_address, fold
+from .options import Option, at, lists_match_rounds, one_of, whole, wholes
 
 OPTIONS = (
-    Option("rounds", 8, whole(1), "rounds of reasoning and implementing"),
-    Option("breadth", 4, whole(1), "thoughts on each", ("width",)),
+    Option("rounds", 10, whole(1), "rounds, the baseline implementation (round 0) included"),
+    Option(
+        "breadth", (4,), wholes(1), "thoughts on each, in rounds 1, 2, …, or one number for all", ("width", "widths")
+    ),
     Option("thoughts", 2, whole(1, 10), "levels of reasoning before code"),
-    Option("keep", 2, whole(1), "thoughts of a level that are thought further"),
-    Option("leaves", 3, whole(1), "thoughts of the last level that are implemented"),
-    Option("depth", 1, whole(1), "implementations a leaf"),
+    Option("keep", 2, whole(1), "thoughts of a level that are thought further", ("top_k",)),
+    Option("leaves", 3, whole(1), "thoughts of the last level that become code"),
+    Option("depth", (1,), wholes(1), "implementations a leaf, by round as above, at most", ("depths",)),
     Option("search", "bfs", one_of("bfs", "dfs"), "a whole level at a time, or the best thought first"),
     *repairs.OPTIONS,
     *pruners.OPTIONS,
 )
 
+#: How many rounds reason about the same program before the next best has its turn.
+_VISITS = 2
+
+
+def settle(values: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises UsageError for lists that do not match the rounds."""
+    return lists_match_rounds("tree_of_thought", values, given, ("breadth", "depth"))
+
 
 class TreeOfThought:
-    """Ideas refine into sub-ideas that are rated; only the best leaves become code."""
+    """Ideas refine into sub-ideas that are rated; only the best become code."""
 
     name = "tree_of_thought"
 
     def __init__(
         self,
-        rounds: int = 8,
-        breadth: int = 4,
+        rounds: int = 10,
+        breadth: Sequence[int] = (4,),
         thoughts: int = 2,
         keep: int = 2,
         leaves: int = 3,
-        depth: int = 1,
+        depth: Sequence[int] = (1,),
         search: str = "bfs",
         repairs: int = 3,
         **limits: Any,
     ) -> None:
         self.rounds = rounds
-        self.breadth = breadth
+        self.breadth = tuple(breadth)
         self.thoughts = thoughts
         self.keep = keep
         self.leaves = leaves
-        self.depth = depth
+        self.depth = tuple(depth)
         self.search = search
         self.repairs = repairs
         self.limits = pruners.Limits(**limits)
@@ -77,135 +90,131 @@ class TreeOfThought:
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
         index = fold(view)
         latest = max((int(j.payload["round"]) for j in index.jobs(JobKind.IDEATE)), default=0)
-        for round_ in range(latest, self.rounds + 1):
-            work = self._round(index, round_)
+        for round_ in range(latest, self.rounds):
+            thinking = _Thinking(self, index, round_) if round_ else None
+            work = self._round(index, thinking)
             if work:
-                return self._within(work, slots)
+                dropped = thinking.dropped if thinking is not None else []
+                return [*dropped, *work[:slots]]
             if index.flying:
                 return []
             done = pruners.at_floor(index, self.limits)
-            if done or (round_ and not self._thinking(index, round_).leaves):
+            if done or (thinking is not None and not thinking.leaves):
                 return [Stop(done or f"no more ideas in round {round_}")]
         return [Stop(f"all {self.rounds} rounds are done")]
 
-    @staticmethod
-    def _within(work: Sequence[Action], slots: int) -> list[Action]:
-        prunes = [a for a in work if isinstance(a, Prune)]
-        return [*prunes, *[a for a in work if not isinstance(a, Prune)][:slots]]
-
-    def _round(self, index: Fold, round_: int) -> list[Action]:
-        """What to ask for in this round now. Round 0 is the direct translation."""
-        if round_ == 0:
-            nodes, depth, prunes = [index.root], 1, []
-        else:
-            thinking = self._thinking(index, round_)
+    def _round(self, index: Fold, thinking: _Thinking | None) -> Sequence[Action]:
+        """What to ask for in a round now; round 0, in which there is no thinking, is the direct translation."""
+        nodes, depth = [index.root], 1
+        if thinking is not None:
             if thinking.needs or thinking.waiting:
                 return thinking.needs
-            nodes, depth, prunes = thinking.leaves, self.depth, thinking.dropped
-        missing = [Implement(n.id, v) for n in nodes for v in range(depth) if v not in index.asked(n.id)]
-        if missing or index.flying:
-            return [*prunes, *(m for m in missing if index.open(m.node))]
-        written = [i for n in nodes for i in sorted(index.implementations(n.id), key=index.place)]
-        return [*repairs.worth_it(index, written, self.repairs)]
-
-    def _thinking(self, index: Fold, round_: int) -> _Thinking:
-        asks = [j for j in index.jobs(JobKind.IDEATE) if j.payload["round"] == round_]
-        if asks:
-            id_ = asks[0].payload["base"]
-            base = index.view.implementations[id_] if id_ is not None else None
-        else:
-            base = self._base(index)
-        thinking = _Thinking(self, index, round_, base)
-        thinking.run()
-        return thinking
-
-    def _base(self, index: Fold) -> ImplementationView | None:
-        """The fastest that was not reasoned about twice already; None: the bare reference, where nothing passed."""
-        rounds: dict[int | None, set[int]] = {}
-        for job in index.jobs(JobKind.IDEATE):
-            rounds.setdefault(job.payload["base"], set()).add(int(job.payload["round"]))
-        ready = [i for i in index.passed if index.open(i.node)]
-        fresh = [i for i in ready if len(rounds.get(i.id, ())) < 2]
-        return next(iter(fresh or ready), None)
+            nodes, depth = [n for n in thinking.leaves if index.open(n.id)], at(self.depth, thinking.round)
+        new = [Implement(n.id) for n in nodes if not index.asked(n.id)]
+        if new or index.flying:
+            return new
+        written = sorted((i for n in nodes for i in index.implementations(n.id)), key=index.place)
+        again = [n for n in nodes if index.best_of(n.id) is None and len(index.asked(n.id)) < depth]
+        mend = repairs.worth_it(index, written, self.repairs)
+        return mend or [Implement(n.id, len(index.asked(n.id))) for n in again]
 
 
 class _Thinking:
-    """The reasoning of one round: what it needs next, or the leaves that it ends in and what it dropped on the way."""
+    """The reasoning of one round: what it needs next, or the leaves that it ends in."""
 
-    def __init__(self, options: TreeOfThought, index: Fold, round_: int, base: ImplementationView | None) -> None:
-        self.options, self.index, self.round, self.base = options, index, round_, base
+    def __init__(self, options: TreeOfThought, index: Fold, round_: int) -> None:
+        self.options, self.index, self.round = options, index, round_
         self.needs: list[Action] = []
         self.waiting = False
         self.leaves: list[NodeView] = []
-        self.rated = {n for j in index.jobs(JobKind.RATE) for n in j.payload["nodes"]}
-
-    def run(self) -> None:
-        start = self.index.view.nodes[self.base.node] if self.base is not None else self.index.root
-        if self.options.search == "dfs":
+        ratings = index.jobs(JobKind.RATE)
+        self.rated = {n for j in ratings for n in j.payload["nodes"]}
+        self.rating = any(j.in_flight for j in ratings)
+        # Where the last requests for ratings came to nothing, there is nobody here who rates.
+        over = [j.state for j in ratings if not j.in_flight][-2:]
+        self.blind = bool(over) and all(state is not JobState.DONE for state in over)
+        asks = [j for j in index.jobs(JobKind.IDEATE) if j.payload["round"] == round_]
+        base = index.view.implementations.get(asks[0].payload["base"]) if asks else self._pick()
+        self.base = base.id if base is not None else None
+        start = index.view.nodes[base.node] if base is not None else index.root
+        if options.search == "dfs" and not self.blind:
             self._down(start, 0)
         else:
-            level = self._think([start])
-            for _ in range(1, self.options.thoughts):
-                if not level or self.needs or self.waiting:
-                    break
-                chosen = self._ranked(level)[: self.options.keep]
-                deeper = self._think(chosen)
-                # A thought that leads to none stands for itself.
-                level = deeper + [n for n in chosen if not self._below(n)]
-            if not (self.needs or self.waiting):
-                self.leaves = self._ranked(level)[: self.options.leaves]
+            self._level_by_level(start)
+
+    def _pick(self) -> ImplementationView | None:
+        """The fastest that was not reasoned about often enough; None: the bare reference, where nothing passed."""
+        rounds: dict[int | None, set[int]] = {}
+        for job in self.index.jobs(JobKind.IDEATE):
+            rounds.setdefault(job.payload["base"], set()).add(int(job.payload["round"]))
+        ready = [i for i in self.index.passed if self.index.open(i.node) and not self.index.dry(i.node)]
+        fresh = [i for i in ready if len(rounds.get(i.id, ())) < _VISITS]
+        return next(iter(fresh or ready), None)
+
+    def _level_by_level(self, start: NodeView) -> None:
+        level = [start]
+        last = 1 if self.blind else self.options.thoughts
+        for depth in range(1, last + 1):
+            above, most = level, self.options.leaves if depth == last else self.options.keep
+            # A thought that leads to none stands for itself.
+            found = self._thoughts(above)
+            level = found + [n for n in above if n is not start and not self._below(n)]
+            if self.needs or self.waiting:
+                return
+            if len(level) > most and not self.blind:
+                if self._rate(level):
+                    return
+                level = self._ranked(level)[:most]
+        self.leaves = level
+
+    def _down(self, node: NodeView, depth: int) -> None:
+        """Depth first below *node*, until there are enough leaves."""
+        if depth == self.options.thoughts:
+            self.leaves.append(node)
+            return
+        found = self._thoughts([node])
+        if self.needs or self.waiting or (len(found) > 1 and self._rate(found)):
+            return
+        if not found and depth:
+            self.leaves.append(node)
+        for tried, child in enumerate(self._ranked(found)[: self.options.keep if depth else None]):
+            lower = depth and tried and (child.rating or 0.0) < (node.rating or 0.0)
+            if lower or len(self.leaves) >= self.options.leaves or self.needs or self.waiting:
+                return
+            self._down(child, depth + 1)
 
     def _below(self, node: NodeView) -> list[NodeView]:
-        base = self.base.id if self.base is not None else None
-        found = [n for n in self.index.children(node.id) if n.base == base and n.round == self.round]
-        return sorted((n for n in found if n.state is NodeState.OPEN), key=lambda n: by_address(n.address))
+        found = [n for n in self.index.children(node.id) if n.base == self.base and n.round == self.round]
+        return sorted((n for n in found if n.state is NodeState.OPEN), key=lambda n: among_siblings(n))
 
-    def _think(self, nodes: Sequence[NodeView]) -> list[NodeView]:
-        """The thoughts on *nodes*, rated; asks for what is missing."""
-        base = self.base.id if self.base is not None else None
+    def _thoughts(self, nodes: Sequence[NodeView]) -> list[NodeView]:
+        """The thoughts on *nodes*; asks for what is missing."""
         for node in nodes:
-            asks = [
-                j for j in self.index.asks(node.id) if j.payload["round"] == self.round and j.payload["base"] == base
-            ]
+            asks = [j for j in self.index.asks(node.id) if j.payload["round"] == self.round]
             if not asks and self.index.open(node.id):
-                self.needs.append(Ideate(node.id, base, self.options.breadth, self.round))
+                self.needs.append(Ideate(node.id, self.base, at(self.options.breadth, self.round), self.round))
             self.waiting = self.waiting or any(j.in_flight for j in asks)
-        found = [n for node in nodes for n in self._below(node)]
-        if self.needs or self.waiting or len(found) < 2:
-            return found
-        if not all(n.id in self.rated for n in found):
-            self.needs.append(Rate(tuple(n.id for n in found)))
-        self.waiting = any(j.in_flight for j in self.index.jobs(JobKind.RATE))
-        return found
+        return [n for node in nodes for n in self._below(node)]
 
-    def _ranked(self, nodes: Sequence[NodeView]) -> list[NodeView]:
-        """Best rated first; what is not rated keeps its order, after what is."""
-        return sorted(nodes, key=lambda n: (-1.0 if n.rating is None else -1.0 - n.rating, by_address(n.address)))
+    def _rate(self, nodes: Sequence[NodeView]) -> bool:
+        """Whether ratings of *nodes* have to be had first; asks for them."""
+        if not all(n.id in self.rated for n in nodes):
+            self.needs.append(Rate(tuple(n.id for n in nodes)))
+        self.waiting = self.waiting or self.rating
+        return bool(self.needs or self.waiting)
 
-    def _down(self, node: NodeView, level: int) -> None:
-        """Depth first below *node*, until there are enough leaves."""
-        if level == self.options.thoughts:
-            self.leaves.append(node)
-            return
-        found = self._ranked(self._think([node]))
-        if self.needs or self.waiting:
-            return
-        if not found and level:
-            self.leaves.append(node)
-        for tried, child in enumerate(found[: self.options.keep] if level else found):
-            if len(self.leaves) >= self.options.leaves or self.needs or self.waiting:
-                return
-            if tried and (child.rating or 0.0) < (node.rating or 0.0):
-                return  # back to where this thought came from: its other ones promise more
-            self._down(child, level + 1)
+    @staticmethod
+    def _ranked(nodes: Sequence[NodeView]) -> list[NodeView]:
+        """Best rated first; what has no rating comes last, in tree order."""
+        return sorted(nodes, key=lambda n: (n.rating is None, -(n.rating or 0.0), by_address(n.address)))
 
     @property
-    def dropped(self) -> list[Action]:
-        """Prunes of the round's thoughts that lead to no leaf."""
-        if not self.options.limits.prune:
+    def dropped(self) -> list[Prune]:
+        """Prunes of the round's thoughts that lead to no leaf, once it is known which do."""
+        if not self.options.limits.prune or self.needs or self.waiting:
             return []
         kept = {n.id for leaf in self.leaves for n in self.index.view.lineage(leaf.id)}
-        found: list[Action] = []
+        found: list[Prune] = []
         for node in self.index.of_round(self.round):
             if node.id not in kept and node.state is NodeState.OPEN and not self.index.asked(node.id):
                 rating = "not rated" if node.rating is None else f"rated {node.rating:.2f}"

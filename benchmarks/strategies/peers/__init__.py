@@ -1,8 +1,9 @@
 """Policies of other packages, asked through their own code, with the simulator as what carries out and judges.
 
 A peer says which program to build on (and which others to show); a call then writes a new program from it, as these
-packages do: one call a program, no idea apart. A parent that failed is a repair with its error text. Everything else is
-as for ours: the same proposer (told what was tried), calls and evaluations at once, budgets, and no program judged twice.
+packages do: one call a program, no idea apart. A parent that failed is a repair with its error text. Everything else
+is as for ours: the same proposer (told what was tried), calls and evaluations at once, budgets, and no program is
+judged twice.
 """
 
 from __future__ import annotations

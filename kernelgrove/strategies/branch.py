@@ -30,7 +30,7 @@ OPTIONS = (
     Option("widths", (3, 4, 4, 5), wholes(1), "ideas in rounds 1, 2, …, or one number for all", ("width",)),
     Option("depths", (2, 3, 3, 3), wholes(1), "implementations an idea, by round as above, at most", ("depth",)),
     Option("bank", 5, whole(1), "how many of the best implementations ideas build on", ("top_k",)),
-    Option("spread", 0.06, number_from(0.0), "nats of speed that an idea had before takes off a program's promise"),
+    Option("spread", 0.1, number_from(0.0), "nats of speed that an idea had before takes off a program's promise"),
     Option("together", False, yes_no, "write all implementations of an idea at once"),
     *repairs.OPTIONS,
     Option("repair_quota", 12, whole(0), "repairs a round, apart from its ideas"),
@@ -54,7 +54,7 @@ class Branch:
         widths: Sequence[int] = (3, 4, 4, 5),
         depths: Sequence[int] = (2, 3, 3, 3),
         bank: int = 5,
-        spread: float = 0.06,
+        spread: float = 0.1,
         together: bool = False,
         repairs: int = 3,
         repair_quota: int = 12,
@@ -118,8 +118,9 @@ class Branch:
         if not left:
             return []
         base = left[0]
-        due = sum(shares.get(b, 0) for b in asked) - got + shares[base]
+        due = sum(shares.get(b, 0) for b in asked) - got + shares[base] if shares[base] else missing
         parent = index.root.id if base is None else index.view.implementations[base].node
+        # The shares may have moved since the round began, where a program was measured again.
         return [Ideate(parent, base, max(1, min(missing, due)), round_)]
 
     def _shares(self, index: Fold, round_: int) -> dict[int | None, int]:

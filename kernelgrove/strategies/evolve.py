@@ -89,7 +89,7 @@ class Evolve:
 
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
         index = fold(view)
-        first = [v for v in range(self.islands * self.starts) if v not in index.asked(view.root)]
+        first = [v for v in range(self.islands * self.starts) if v not in index.translated]
         if first:
             return [Implement(view.root, v) for v in first[:slots]]
         done = pruners.at_floor(index, self.limits)
@@ -135,6 +135,8 @@ class _Breeding:
         self.now: dict[int, int] = {}
 
     def island(self, node: NodeView, implementation: ImplementationView) -> int:
+        if self.options.islands == 1:
+            return 0
         if node.parent is None:  # its address is r/<variant>
             number = int(re.split("[/r]", implementation.address.partition("/")[2])[0])
         else:  # its address ends in .<request at the parent>-<idea of the request>

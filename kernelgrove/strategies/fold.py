@@ -45,11 +45,16 @@ def by_address(address: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in _PARTS.findall(address))
 
 
+_last: Fold | None = None
+
+
 def fold(view: TreeView) -> Fold:
-    """The index of *view*, made once: it hangs on the view, which never changes."""
-    found = vars(view).get("_fold")
-    if not isinstance(found, Fold):
-        found = vars(view)["_fold"] = Fold(view)
+    """The index of *view*, which never changes. The last one made is at hand for whoever else decides over that view;
+    what it holds follows from the view alone."""
+    global _last
+    found = _last
+    if found is None or found.view is not view:
+        found = _last = Fold(view)
     return found
 
 
@@ -134,6 +139,27 @@ class Fold:
         return found
 
     @cached_property
+    def _begun(self) -> set[int | None]:
+        return {job.node for job in self._by_kind[JobKind.IMPLEMENT]}
+
+    @cached_property
+    def begun(self) -> int:
+        """How many ideas an implementation was asked for."""
+        return len(self._begun) - (self.view.root in self._begun)
+
+    @cached_property
+    def unasked(self) -> list[NodeView]:
+        """Open ideas that no implementation was asked for yet."""
+        begun, root, open_ = self._begun, self.view.root, NodeState.OPEN
+        return [n for id_, n in self.view.nodes.items() if id_ not in begun and n.state is open_ and id_ != root]
+
+    @cached_property
+    def translated(self) -> set[int]:
+        """The variants of the reference's translation that were asked for."""
+        root = self.view.root
+        return {job.payload.get("variant", 0) for job in self._by_kind[JobKind.IMPLEMENT] if job.node == root}
+
+    @cached_property
     def _asked(self) -> dict[int | None, set[int]]:
         found: dict[int | None, set[int]] = {}
         for job in self._by_kind[JobKind.IMPLEMENT]:
@@ -142,17 +168,6 @@ class Fold:
                 variants = found[job.node] = set()
             variants.add(job.payload.get("variant", 0))
         return found
-
-    @cached_property
-    def begun(self) -> int:
-        """How many ideas an implementation was asked for."""
-        return len(self._asked) - (self.view.root in self._asked)
-
-    @cached_property
-    def unasked(self) -> list[NodeView]:
-        """Open ideas that no implementation was asked for yet."""
-        asked, root, open_ = self._asked, self.view.root, NodeState.OPEN
-        return [n for id_, n in self.view.nodes.items() if id_ not in asked and n.state is open_ and id_ != root]
 
     def asked(self, node: int) -> set[int]:
         """The variants of *node* that were ever asked for, whatever came of them."""
@@ -240,7 +255,8 @@ class Fold:
         """
         times, every = self._timed[1], self.view.implementations
         ranked = sorted((i for i in times if every[i].duplicate_of is None), key=times.__getitem__)
-        found = [self.original(every[i]) for i in ranked]
+        copies = self._copies
+        found = [self.original(every[i]) if i in copies else every[i] for i in ranked]
         if any(times[a] == times[b] for a, b in pairwise(ranked)):
             found.sort(key=lambda i: (times[i.id], self.place(i)))
         return found
@@ -255,9 +271,10 @@ class Fold:
         every = self.view.implementations
         for id_, ms in self._timed[1].items():
             i = every[id_]
-            before = found.get(i.node)
+            node = i.node
+            before = found.get(node)
             if before is None or ms < before[0] or (ms == before[0] and self.place(i) < self.place(before[1])):
-                found[i.node] = (ms, i)
+                found[node] = (ms, i)
         return found
 
     def best_of(self, node: int) -> ImplementationView | None:
@@ -286,13 +303,12 @@ class Fold:
                 return judged.baselines["eager"]
         return max((times[i.id] for i in self.implementations(self.root.id) if i.id in times), default=None)
 
-    def score(self, implementation: ImplementationView) -> float:
-        """From 0 (failed) to 1: log-speedup over the baseline, squashed so that nothing is out of range. As fast as the
-        baseline is 0.5, twice as fast 0.67, four times 0.8, half as fast 0.33."""
-        ms = self.ms(implementation)
-        if ms is None or self.baseline_ms is None:
-            return 0.0
-        return squash(math.log(self.baseline_ms / ms))
+    @cached_property
+    def scores(self) -> dict[int, float]:
+        """The score of every node with a program that passed: ``squash`` of its best one's log-speedup over the
+        baseline. As fast as the baseline is 0.5, twice as fast 0.67, four times 0.8, half as fast 0.33."""
+        baseline = self.baseline_ms
+        return {} if baseline is None else {n: 1.0 / (1.0 + ms / baseline) for n, (ms, _) in self._best.items()}
 
     @cached_property
     def _copies(self) -> dict[int, list[ImplementationView]]:

@@ -7,7 +7,7 @@ and Szepesvari, 2006) on a mean of the average and the best below it, since a se
 average one.
 
 A node's reward is the score of its best program: log-speedup over the baseline, squashed to between 0 and 1
-(``Fold.score``), so that nothing is out of range. An idea that failed, or is under way (virtual loss: decisions taken
+(``Fold.scores``), so that nothing is out of range. An idea that failed, or is under way (virtual loss: decisions taken
 at once spread out), counts as a little less than what it builds on.
 """
 
@@ -16,10 +16,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ..model import Action, Ideate, Implement, JobKind, NodeView, Prune, Stop, TreeView
+from ..model import Action, Ideate, Implement, JobKind, Prune, Stop, TreeView
 from . import pruners, repairs
 from .fold import Fold, fold
 from .options import Option, number_from, one_of, whole
@@ -29,7 +28,7 @@ OPTIONS = (
     Option("policy", "uct", one_of("uct", "thompson"), "how widening or deepening is chosen"),
     Option("starts", 2, whole(1), "direct translations of the reference to start from"),
     Option("at_once", 2, whole(1), "ideas under way at once: more is sooner, fewer knows more"),
-    Option("explore", 0.05, number_from(0.0), "uct: weight of the confidence bound"),
+    Option("explore", 0.03, number_from(0.0), "uct: weight of the confidence bound"),
     *repairs.OPTIONS,
     *pruners.OPTIONS,
 )
@@ -51,7 +50,7 @@ class Mcts:
         policy: str = "uct",
         starts: int = 2,
         at_once: int = 2,
-        explore: float = 0.05,
+        explore: float = 0.03,
         repairs: int = 3,
         **limits: Any,
     ) -> None:
@@ -65,7 +64,7 @@ class Mcts:
 
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
         index = fold(view)
-        missing = [v for v in range(self.starts) if v not in index.asked(view.root)]
+        missing = [v for v in range(self.starts) if v not in index.translated]
         if missing:
             return [Implement(view.root, v) for v in missing[:slots]]
         done = pruners.at_floor(index, self.limits)
@@ -83,61 +82,55 @@ class Mcts:
         return [*prunes, Stop(done or (spent if asked >= self.ideas else "no node has more ideas"))]
 
 
-@dataclass
-class _Arm:
-    """What is known of one choice: how many rewards were seen, their sum, sum of squares and best."""
-
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-    best: float = 0.0
-
-    def add(self, other: _Arm) -> None:
-        self.count += other.count
-        self.total += other.total
-        self.squares += other.squares
-        self.best = max(self.best, other.best)
-
-    def see(self, reward: float) -> None:
-        self.add(_Arm(1, reward, reward * reward, reward))
-
-
 class _Walks:
-    """One decision's walks down the tree. What a walk asks for counts at once as under way."""
+    """One decision's walks down the tree. What a walk asks for counts at once as under way.
+
+    Of each branch (a node and all below it) are kept: how many rewards were seen, their sum, sum of squares and best.
+    """
 
     def __init__(self, options: Mcts, index: Fold, rng: random.Random, gone: set[int]) -> None:
         self.options, self.index, self.rng = options, index, rng
         self.closed = gone
-        nodes = index.view.nodes
+        nodes, scores = index.view.nodes, index.scores
         self.rewards: dict[int, float] = {}
-        for node in nodes.values():  # parents came first
-            self.rewards[node.id] = self._reward(node)
-        self.branch = {n: _Arm() for n in nodes}  # a node and all below it
-        self.widening = {n: _Arm() for n in nodes}  # its children
-        for node in reversed(list(nodes.values())):
-            if index.best_of(node.id) is not None or index.implementations(node.id) or node.id in index.busy:
-                self.branch[node.id].see(self.rewards[node.id])
-                if node.parent is not None:
-                    self.widening[node.parent].see(self.rewards[node.id])
-            if node.parent is not None:
-                self.branch[node.parent].add(self.branch[node.id])
-        for job in index.jobs(JobKind.IDEATE):
-            if job.in_flight and job.node is not None:
+        for id_, node in nodes.items():  # parents came first
+            reward = scores.get(id_)
+            if reward is None:
+                reward = _LOSS * self.rewards[node.parent] if node.parent is not None else 0.0
+            self.rewards[id_] = reward
+        self.seen = {i.node for i in index.view.implementations.values()} | {n for n in index.busy if n is not None}
+        self.count = {id_: float(id_ in self.seen) for id_ in nodes}
+        self.total = {id_: self.count[id_] * reward for id_, reward in self.rewards.items()}
+        self.squares = {id_: self.total[id_] * reward for id_, reward in self.rewards.items()}
+        self.best = dict(self.total)
+        for id_ in reversed(list(nodes)):
+            parent = nodes[id_].parent
+            if parent is not None:
+                self.count[parent] += self.count[id_]
+                self.total[parent] += self.total[id_]
+                self.squares[parent] += self.squares[id_]
+                if self.best[id_] > self.best[parent]:
+                    self.best[parent] = self.best[id_]
+        self.asked: dict[int, list[float]] = {}  # by node, the losses of ideas that are being asked for
+        for job in index.flying:
+            if job.kind is JobKind.IDEATE and job.node is not None:
                 self._under_way(job.node)
-
-    def _reward(self, node: NodeView) -> float:
-        best = self.index.best_of(node.id)
-        if best is not None:
-            return self.index.score(best)
-        return _LOSS * self.rewards[node.parent] if node.parent is not None else 0.0
 
     def _under_way(self, node: int) -> None:
         loss = _LOSS * self.rewards[node]
-        self.widening[node].see(loss)
+        self.asked.setdefault(node, []).append(loss)
         at: int | None = node
         while at is not None:
-            self.branch[at].see(loss)
+            self.count[at] += 1
+            self.total[at] += loss
+            self.squares[at] += loss * loss
             at = self.index.view.nodes[at].parent
+
+    def _widening(self, node: int) -> tuple[float, float, float, float]:
+        """As of a branch, of widening *node*: the rewards of its children, and of those to come."""
+        rewards = [self.rewards[c.id] for c in self.index.children(node) if c.id in self.seen]
+        rewards += self.asked.get(node, [])
+        return len(rewards), sum(rewards), sum(r * r for r in rewards), max(rewards, default=0.0)
 
     def next(self) -> Ideate | None:
         """Where the next idea is asked for; None where nothing is left to widen."""
@@ -164,19 +157,18 @@ class _Walks:
 
     def _value(self, node: int, arm: int) -> float:
         """What *arm* promises at *node*: the node itself is widening, a child is going down."""
-        seen = self.widening[node] if arm == node else self.branch[arm]
         prior = self.rewards[arm]
+        below = (self.count[arm], self.total[arm], self.squares[arm], self.best[arm])
+        count, total, squares, best = self._widening(node) if arm == node else below
         if self.options.policy == "thompson":
-            return self._draw(prior, seen)
-        mean, best = (prior + seen.total) / (1 + seen.count), max(prior, seen.best)
-        bound = math.sqrt(math.log(1 + self.branch[node].count) / (1 + seen.count))
-        return (mean + best) / 2 + self.options.explore * bound
+            return self._draw(prior, count, total, squares)
+        bound = math.sqrt(math.log(1 + self.count[node]) / (1 + count))
+        return ((prior + total) / (1 + count) + max(prior, best)) / 2 + self.options.explore * bound
 
-    def _draw(self, prior: float, seen: _Arm) -> float:
+    def _draw(self, prior: float, count: float, total: float, squares: float) -> float:
         """A draw of an arm's mean from its normal-inverse-gamma posterior (Murphy, "Machine Learning", 4.6.3)."""
-        weight = 1.0 + seen.count
-        own = seen.total / seen.count if seen.count else prior
-        spread = _SPREAD**2 + max(0.0, seen.squares - seen.count * own * own)
-        spread += seen.count * (prior - own) ** 2 / weight
+        weight = 1.0 + count
+        own = total / count if count else prior
+        spread = _SPREAD**2 + max(0.0, squares - count * own * own) + count * (prior - own) ** 2 / weight
         variance = spread / self.rng.gammavariate(weight / 2, 2.0)
-        return self.rng.gauss((prior + seen.total) / weight, math.sqrt(variance / weight))
+        return self.rng.gauss((prior + total) / weight, math.sqrt(variance / weight))

@@ -99,7 +99,7 @@ class Refine:
 
 def _chains(index: Fold) -> dict[int, _Chain]:
     """Every chain by the variant of its translation: a program belongs where what it was made from does."""
-    found = {variant: _Chain(variant) for variant in index.asked(index.root.id)}
+    found = {variant: _Chain(variant) for variant in index.translated}
     of: dict[int, _Chain] = {}
     of_idea: dict[int, _Chain] = {}
     for i in index.view.implementations.values():  # what a program was made from came before it

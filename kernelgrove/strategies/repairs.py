@@ -18,6 +18,8 @@ OPTIONS = (Option("repairs", 3, whole(0, 10), "repairs in a row of one failed im
 
 #: Published shares of what passes, and how many observations of our own each counts as.
 _FIRST, _REPAIRED, _WEIGHT = 0.233, 0.515, 4.0
+#: How many programs are looked at: older failures are history.
+_LATE = 400
 #: What is left of a repair's chance after each one before it.
 _AGAIN = 0.7
 
@@ -32,12 +34,17 @@ def worth_it(fold: Fold, among: Iterable[ImplementationView], in_a_row: int) -> 
     return [Repair(i.id) for i in failed if repaired[fold.repairs_before(i)] >= first]
 
 
+def _of_late(fold: Fold) -> list[ImplementationView]:
+    return list(fold.view.implementations.values())[-_LATE:]
+
+
 def chances(fold: Fold, in_a_row: int) -> tuple[float, list[float]]:
-    """The chance that a first program for an idea passes, and that a repair does with 0, 1, … repairs before it."""
+    """The chance that a first program for an idea passes, and that a repair does with 0, 1, … repairs before it, as of
+    late."""
     passed = [0.0] * (in_a_row + 1)
     judged = [0.0] * (in_a_row + 1)
     root, ok = fold.root.id, Outcome.OK
-    for i in fold.view.implementations.values():
+    for i in _of_late(fold):
         if i.evaluation is not None and i.node != root:
             at = 0 if i.repair_of is None else min(fold.repairs_before(i), in_a_row)
             judged[at] += 1
@@ -50,10 +57,7 @@ def chances(fold: Fold, in_a_row: int) -> tuple[float, list[float]]:
 def begun(fold: Fold, gone: Collection[int], in_a_row: int) -> list[Action]:
     """What carries on with ideas that are there: each implemented once, and repairs; none of nodes that are *gone*."""
     new = [Implement(n.id) for n in fold.unasked if n.id not in gone]
-    return [
-        *new,
-        *(r for r in worth_it(fold, fold.view.implementations.values(), in_a_row) if _node(fold, r) not in gone),
-    ]
+    return [*new, *(r for r in worth_it(fold, _of_late(fold), in_a_row) if _node(fold, r) not in gone)]
 
 
 def _node(fold: Fold, repair: Repair) -> int:

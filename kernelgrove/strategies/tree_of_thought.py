@@ -38,13 +38,13 @@ from .fold import Fold, among_siblings, by_address, fold
 from .options import Option, at, lists_match_rounds, one_of, whole, wholes
 
 OPTIONS = (
-    Option("rounds", 10, whole(1), "rounds, the baseline implementation (round 0) included"),
+    Option("rounds", 12, whole(1), "rounds, the baseline implementation (round 0) included"),
     Option(
         "breadth", (4,), wholes(1), "thoughts on each, in rounds 1, 2, …, or one number for all", ("width", "widths")
     ),
     Option("thoughts", 2, whole(1, 10), "levels of reasoning before code"),
     Option("keep", 2, whole(1), "thoughts of a level that are thought further", ("top_k",)),
-    Option("leaves", 3, whole(1), "thoughts of the last level that become code"),
+    Option("leaves", 2, whole(1), "thoughts of the last level that become code"),
     Option("depth", (1,), wholes(1), "implementations a leaf, by round as above, at most", ("depths",)),
     Option("search", "bfs", one_of("bfs", "dfs"), "a whole level at a time, or the best thought first"),
     *repairs.OPTIONS,
@@ -67,11 +67,11 @@ class TreeOfThought:
 
     def __init__(
         self,
-        rounds: int = 10,
+        rounds: int = 12,
         breadth: Sequence[int] = (4,),
         thoughts: int = 2,
         keep: int = 2,
-        leaves: int = 3,
+        leaves: int = 2,
         depth: Sequence[int] = (1,),
         search: str = "bfs",
         repairs: int = 3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import islice
 
 from ..model import Action, Implement, Stop, TreeView
 from .fold import fold
@@ -21,10 +22,11 @@ class ZeroShot:
         self.samples = samples
 
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
-        asked = fold(view).asked(view.root)
-        missing = [v for v in range(self.samples) if v not in asked]
-        if missing:
-            return [Implement(view.root, variant) for variant in missing[:slots]]
+        asked = fold(view).translated
+        missing = (Implement(view.root, variant) for variant in range(self.samples) if variant not in asked)
+        work = list(islice(missing, slots))
+        if work:
+            return work
         if fold(view).flying:
             return []
         return [Stop(f"all {self.samples} samples are judged")]

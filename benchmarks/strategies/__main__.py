@@ -1,7 +1,7 @@
 """Compare strategies, baselines and peers over the landscapes and write the report.
 
-    python -m benchmarks.strategies                       writes docs/benchmarks/strategies.md and its pictures
     python -m benchmarks.strategies                    writes docs/benchmarks/strategies.md and its pictures
+    python -m benchmarks.strategies --development 20   what strategies are developed with: other seeds, four landscapes
     python -m benchmarks.strategies --decisions        decision time alone
     python -m benchmarks.strategies --speed            searches a minute
 

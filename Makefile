@@ -48,6 +48,7 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_cli.py > docs/cli.md
+	$(BIN)/python docs/make_exploits.py > docs/exploits.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -4,11 +4,13 @@
 
 *forked* is from asking the nursery until the worker reports from inside its sandbox; *ready* also maps the shared
 memory, loads a one-line candidate and constructs it on the device (on a GPU that includes CUDA's initialisation).
+*frozen* and *thawed* are for three workers that stand still while a fourth would be timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import time
@@ -35,7 +37,7 @@ def main() -> None:
 
         bench = CudaBench(options.device, {}, 1, False)
     empty = pack([], lambda _: False, [])
-    forked, ready = [], []
+    forked, ready, frozen, thawed = [], [], [], []
     try:
         started = time.perf_counter()
         bench.fork("default").close()
@@ -49,9 +51,20 @@ def main() -> None:
                 worker.ask("load", Reply.LOADED, 60.0, fields, [CANDIDATE, empty, arena.fd])
                 ready.append(1e3 * (time.perf_counter() - started))
             arena.close()
+        standby = bench.interpreting if options.device == "cpu" else bench.nursery
+        with contextlib.ExitStack() as stack:
+            workers = [stack.enter_context(bench.fork("default")) for _ in range(4)]
+            for worker in workers:
+                worker.distrust()
+            for _ in range(options.runs):
+                started = time.perf_counter()
+                with standby.frozen(keep=workers[:1]):
+                    frozen.append(1e3 * (time.perf_counter() - started))
+                    started = time.perf_counter()
+                thawed.append(1e3 * (time.perf_counter() - started))
     finally:
         bench.close()
-    for name, samples in (("forked", forked), ("ready", ready)):
+    for name, samples in (("forked", forked), ("ready", ready), ("frozen", frozen), ("thawed", thawed)):
         samples.sort()
         figures = {"median": statistics.median(samples), "min": samples[0], "max": samples[-1]}
         print(name, json.dumps({key: round(value, 1) for key, value in figures.items()}), "ms")

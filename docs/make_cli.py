@@ -38,15 +38,23 @@ def page() -> str:
     """The whole page as Markdown."""
     group: Any = get_command(app)
     parts = [HEAD]
-    parts += [_section(name, command) for name, command in group.commands.items()]
+    for name, command in group.commands.items():
+        parts.append(_group(name, command) if hasattr(command, "commands") else _section(name, command))
     return "\n".join(parts)
 
 
-def _section(name: str, command: Any) -> str:
+def _group(name: str, group: Any) -> str:
+    """A command that has commands of its own."""
+    inner = [_section(f"{name} {word}", command, level=3) for word, command in group.commands.items()]
+    words = " | ".join(group.commands)
+    return "\n".join([f"## {name}", "", f"```\nkernelgrove {name} {words}\n```", "", group.help or "", "", *inner])
+
+
+def _section(name: str, command: Any, level: int = 2) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     flags = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
     usage = " ".join(["kernelgrove", name, *(_slot(a) for a in arguments), *(["[OPTIONS]"] if flags else [])])
-    lines = [f"## {name}", "", f"```\n{usage}\n```", "", inspect.cleandoc(command.help or ""), ""]
+    lines = [f"{'#' * level} {name}", "", f"```\n{usage}\n```", "", inspect.cleandoc(command.help or ""), ""]
     rows = [(f"`{_slot(a)}`", a.help or "", "") for a in arguments]
     rows += [(_spelling(f), *_help_and_default(f)) for f in flags]
     lines += ["| option | what it says | default |", "| --- | --- | --- |"]

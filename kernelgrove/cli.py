@@ -15,7 +15,23 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import care, compare, control, doctor, evaluate, facts, interchange, query, read, replay, search
+from .commands import (
+    care,
+    compare,
+    control,
+    cost,
+    doctor,
+    drain,
+    evaluate,
+    facts,
+    interchange,
+    prompt,
+    query,
+    read,
+    replay,
+    search,
+    tasks,
+)
 from .errors import KernelGroveError
 
 app = typer.Typer(
@@ -38,6 +54,10 @@ app.command("diff")(compare.diff)
 app.command("stats")(compare.stats)
 app.command("eval")(evaluate.evaluate)
 app.command("replay")(replay.replay)
+app.add_typer(tasks.app, name="tasks")
+app.command("drain")(drain.drain)
+app.command("prompt")(prompt.prompt)
+app.command("cost")(cost.cost)
 app.command("pause")(control.pause)
 app.command("retry")(control.retry)
 app.command("verify")(care.verify)

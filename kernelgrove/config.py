@@ -9,7 +9,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from .errors import UsageError
-from .model import Backend, Precision
+from .model import BASELINES, Backend, Precision, Provenance
 from .strategies.options import nearest, number_above, whole, wholes
 
 FILE = "kernelgrove.toml"
@@ -33,7 +33,7 @@ PREFIX = "KERNELGROVE_"
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", re.IGNORECASE)
 
 
-def _seconds(value: Any) -> float | None:
+def seconds(value: Any) -> float:
     """``90``, ``90s``, ``15m``, ``1h30m``, ``2d``, or a number of seconds."""
     if isinstance(value, str):
         parts = _DURATION.fullmatch(value.strip())
@@ -48,14 +48,25 @@ def _seconds(value: Any) -> float | None:
     return number
 
 
-def _one_of(kind: type[StrEnum]) -> Any:
+def _one_of(kind: Iterable[StrEnum]) -> Any:
+    names = [str(k) for k in kind]
+
     def read(value: Any) -> str:
-        if str(value) not in set(kind):
-            hint = nearest(str(value), [k.value for k in kind])
-            raise ValueError(f"one of {', '.join(kind)}" + (f" (did you mean {hint}?)" if hint else ""))
+        if str(value) not in names:
+            hint = nearest(str(value), names)
+            raise ValueError(f"one of {', '.join(names)}" + (f" (did you mean {hint}?)" if hint else ""))
         return str(value)
 
     return read
+
+
+def _baselines(value: Any) -> tuple[str, ...]:
+    """Names of BASELINES, eager among them whether it is named or not."""
+    names = value.split(",") if isinstance(value, str) else list(value)
+    named = [str(name).strip() for name in names]
+    if any(name not in BASELINES for name in named):
+        raise ValueError(f"one or more of {', '.join(BASELINES)}")
+    return tuple(name for name in BASELINES if name == BASELINES[0] or name in named)
 
 
 def _models(value: Any) -> tuple[str, ...]:
@@ -82,6 +93,28 @@ def _text(value: Any) -> str:
     return value.strip()
 
 
+def _parts(value: Any) -> dict[str, bool]:
+    from .engine.prompts import parts
+
+    return parts.read(_options(value))
+
+
+def _providers(value: Any) -> dict[str, Any]:
+    from .engine.proposers import settings
+
+    return settings.check(value)
+
+
+def _choice(*words: str) -> Any:
+    def read(value: Any) -> str:
+        if value not in words:
+            hint = nearest(str(value), words)
+            raise ValueError(f"one of {', '.join(words)}" + (f" (did you mean {hint}?)" if hint else ""))
+        return str(value)
+
+    return read
+
+
 def _temperature(value: Any) -> float:
     try:
         number = float(value)
@@ -97,7 +130,11 @@ Count = Annotated[int, BeforeValidator(whole(1))]
 Whole = Annotated[int, BeforeValidator(whole(0, 2**63 - 1))]
 Wholes = Annotated[tuple[int, ...], NoDecode, BeforeValidator(wholes(1))]
 Positive = Annotated[float, BeforeValidator(number_above(0))]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+Seconds = Annotated[float, BeforeValidator(seconds)]
+
+
+#: How much a model is to reason, where it can be told; what a provider has no word for is its affair to refuse.
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 class SearchConfig(BaseSettings):
@@ -127,10 +164,18 @@ class SearchConfig(BaseSettings):
     name: Text | None = None
     temperature: Annotated[float, BeforeValidator(_temperature)] | None = None
     max_output_tokens: Count | None = None
+    effort: Annotated[str, BeforeValidator(_choice(*EFFORTS))] | None = None
+    model_policy: Annotated[str, BeforeValidator(_choice("weights", "bandit"))] = "weights"
+    parts: Annotated[dict[str, bool], NoDecode, BeforeValidator(_parts)] = {}
+    prompt_tokens: Count | None = None
+    providers: Annotated[dict[str, Any], NoDecode, BeforeValidator(_providers)] = {}
+    evaluator: Annotated[str, BeforeValidator(_choice("here", "queue"))] = "here"
     timeout: Seconds = 60.0
     parallel: Count = 4
     trials: Count = 5
     samples: Count = 100
+    require: Annotated[str, BeforeValidator(_one_of([Provenance.CUSTOM]))] | None = None
+    baselines: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_baselines)] = BASELINES[:2]
 
     #: Flags that are options of the strategy.
     STRATEGY_FLAGS: ClassVar[tuple[str, ...]] = ("rounds", "width", "depth", "top_k")
@@ -151,10 +196,18 @@ class SearchConfig(BaseSettings):
             "backend": self.backend,
             "trials": self.trials,
             "samples": self.samples,
+            "require": self.require,
+            "baselines": list(self.baselines),
             "timeout_s": self.timeout,
             "parallel": self.parallel,
             "temperature": self.temperature,
             "max_output_tokens": self.max_output_tokens,
+            "effort": self.effort,
+            "model_policy": self.model_policy if self.model_policy != "weights" else None,
+            "parts": dict(self.parts) or None,
+            "prompt_tokens": self.prompt_tokens,
+            "providers": dict(self.providers) or None,
+            "evaluator": self.evaluator if self.evaluator != "here" else None,
             "budget_usd": self.budget_usd,
             "budget_tokens": self.budget_tokens,
             "budget_evals": self.budget_evals,

@@ -12,6 +12,8 @@
     ├── EnvironmentLacks            exit code 3: a device, driver or package is missing
     │   └── SandboxError            a required layer of the worker sandbox is missing (evaluator/sandbox/layers.py)
     ├── ProposerError               a proposer could not answer (``retry``: asking again may help)
+    │   └── CallFailed              one try at a paid call failed; says how (engine/proposers/failures.py)
+    ├── ProposerUnusable            exit code 3: no call of this proposer can succeed (key, quota, model)
     ├── EvaluatorError              exit code 3: the judge itself cannot go on
     └── StrategyFailed              exit code 3: a strategy raised or broke its contract (engine/controller.py)
 """
@@ -66,6 +68,12 @@ class ProposerError(KernelGroveError):
     def __init__(self, cause: str, cure: str = "", *, retry: bool = False) -> None:
         super().__init__(cause, cure)
         self.retry = retry
+
+
+class ProposerUnusable(KernelGroveError):
+    """No call of this proposer can succeed until a person has acted: its key, its quota or its model is wrong."""
+
+    exit_code = 3
 
 
 class EvaluatorError(KernelGroveError):

@@ -116,6 +116,7 @@ class Precision(StrEnum):
 class Backend(StrEnum):
     TRITON = "triton"
     CUDA = "cuda"
+    TORCH = "torch"
 
 
 class Provenance(StrEnum):
@@ -124,6 +125,10 @@ class Provenance(StrEnum):
     CUSTOM = "custom"
     MIXED = "mixed"
     LIBRARY = "library"
+
+
+#: What a candidate may be compared with. Eager is always there; the others are ``torch.compile`` and its modes.
+BASELINES = ("eager", "compile", "max-autotune")
 
 
 def digest(text: str) -> str:
@@ -186,11 +191,19 @@ class Idea:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one proposer call cost. ``cost_usd`` is None where the price is unknown."""
+    """What one proposer call cost. ``cost_usd`` is None where the price is unknown.
+
+    Cached tokens (read from the provider's prompt cache, or written to it) are among the input tokens, reasoning
+    tokens among the output tokens. ``estimated``: the provider did not say, so they were counted here.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = 0.0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
 
 
 # --------------------------------------------------------------------------------------------- evaluation
@@ -220,7 +233,13 @@ class EvaluationRequest:
     timeout_s: float = 60.0
     timing: bool = True
     tolerance: float | None = None  # None: the fp64-referenced rule; else KernelBench's allclose(atol=rtol)
+    require: str | None = None  # a provenance that is demanded ("custom"); else the candidate is rejected
+    baselines: tuple[str, ...] = ("eager", "compile")  # of BASELINES
     best_ms: float | None = None  # a screened time that cannot beat this is left at that; None: always timed sealed
+
+
+#: What of a search's options is handed on to its evaluations, under the same names.
+REQUEST_OPTIONS = ("backend", "trials", "samples", "timeout_s", "require", "baselines")
 
 
 @dataclass(frozen=True)
@@ -261,7 +280,6 @@ class EvaluationView:
     speedup: Mapping[str, float | None]
     time_interval: tuple[float, float] | None = None
     timing: str | None = None
-    floor_ms: float | None = None  # what moving the compulsory bytes takes on this device; None: not known
 
 
 def speaking(evaluations: Sequence[EvaluationView]) -> EvaluationView:
@@ -280,7 +298,8 @@ def speaking(evaluations: Sequence[EvaluationView]) -> EvaluationView:
 @dataclass(frozen=True)
 class ImplementationView:
     """One program of a node. ``evaluation`` is the one that speaks for it in this search (see ``speaking``), None
-    while it is not judged; ``remeasured`` are the others, where it was measured again."""
+    while it is not judged; ``remeasured`` are the others, where it was measured again. Both are of jobs of this search,
+    or of an earlier search whose verdict this one reused; never a replay's."""
 
     id: int
     node: int

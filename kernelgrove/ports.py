@@ -49,7 +49,10 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One implementation as a prompt shows it: its idea, code (where shown) and what came of it."""
+    """One implementation as a prompt shows it: its idea, code (where shown) and what came of it.
+
+    ``profile`` (JSON) is what the evaluator found besides: baselines, advice, kernels with registers and shared
+    memory, what bounds each launch; empty where nothing is known."""
 
     idea: Idea
     code: str | None
@@ -58,6 +61,15 @@ class Attempt:
     time_ms: float | None
     speedup: float | None
     basis: str | None
+    profile: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """An answer that could not be used, and why: fed back once, with the same request."""
+
+    answer: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -77,15 +89,21 @@ class ProposalRequest:
     variant: int = 0  # implement
     base: Attempt | None = None  # the implementation built on, with its code
     others: tuple[Attempt, ...] = ()  # ideate: further parents to draw on, with their code (crossover)
-    failed: Attempt | None = None  # repair: the failed one, with its code and error text
+    failed: Attempt | None = None  # repair: the failed one, with its code and error text; one that passed: refine it
+    earlier: tuple[Attempt, ...] = ()  # repair: what failed before it in the same chain, oldest first, without code
     lineage: tuple[Idea, ...] = ()
     tried: tuple[Attempt, ...] = ()  # ideas already tried on this problem and what they gave
+    translation: Attempt | None = None  # what the reference gave, translated as it stands, without code
     options: Mapping[str, Any] = field(default_factory=dict)
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposer's answer: ideas, or one program. ``note`` says in one line why there are fewer than asked."""
+    """A proposer's answer: ideas, or one program. ``note`` says in one line why there are fewer than asked.
+
+    A call that failed has one too, for the ledger: its raw texts, its usage, and ``failure``, the kind of failure
+    (``engine/proposers/failures.py``)."""
 
     ideas: tuple[Idea, ...] = ()
     code: str | None = None
@@ -94,11 +112,14 @@ class Proposal:
     note: str = ""
     request_text: str = ""  # raw, for the ledger
     response_text: str = ""
+    failure: str = ""
 
 
 @runtime_checkable
 class Proposer(Protocol):
-    """Turns a request into ideas or code. Thread-safe. Raises ProposerError (``retry`` tells whether again)."""
+    """Turns a request into ideas or code, in one try. Thread-safe.
+
+    Raises ProposerError (``retry``: asking again may help). Who asks tries again: a row in the ledger is one try."""
 
     name: str  # "rules", "openai:gpt-5"
 
@@ -269,6 +290,9 @@ class Store(Protocol):
     def finish(self, job: Job, result: JobResult) -> bool:
         """Commit a result and all that follows from it; False (and nothing written) when the fence is broken."""
 
+    def give_back(self, job: Job) -> bool:
+        """Queue a claimed job again as it was, no attempt charged; False when the fence is broken."""
+
     def fail(self, job: Job, reason: str, retry: bool) -> bool:
         """Give a job up: queued again with attempt + 1 while attempts are left and *retry*, else ``failed``
         (or ``dead`` past the maximum), the reason kept."""
@@ -288,10 +312,14 @@ class Store(Protocol):
     def mark_sent(self, completion: int) -> None: ...
 
     def settle_completion(
-        self, completion: int, ok: bool, proposal: Proposal | None, error: str | None = None
-    ) -> None: ...
+        self, completion: int, ok: bool, proposal: Proposal | None, error: str | None = None, *, unknown: bool = False
+    ) -> None:
+        """Settle a call, once. *unknown*: it may have been billed, so it is charged at its reservation."""
 
     # what is known
+    def profile(self, evaluation: int) -> Mapping[str, Any]:
+        """What an evaluator found besides outcome and time (see ``Attempt.profile``)."""
+
     def known_evaluation(self, search: int, program: str) -> EvaluationView | None:
         """A deterministic outcome for this program under this search's instance, device key, target, precision,
         tolerance and protocol, from any search in the store."""

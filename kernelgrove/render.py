@@ -111,6 +111,8 @@ def benchmark_block(
         lines += ["", f"Performance Comparison ({result.basis} for {device}):", *_figures(result)]
     elif ok:
         lines += ["", "Performance Comparison: not timed"]
+    if weaknesses := result.detail.get("degenerate"):
+        lines += ["", "The problem says little about a kernel:", *(f"  - {line}" for line in weaknesses)]
     if result.advice:
         lines += ["", "Advice:", *(f"  - {line}" for line in result.advice)]
     if verbose:
@@ -125,18 +127,23 @@ def _message(message: str) -> list[str]:
 
 def _figures(result: EvaluationResult) -> list[str]:
     how = "projected" if result.basis == "projected" else "median"
-    eager, compiled = result.baselines.get("eager"), result.baselines.get("compile")
+    eager = result.baselines.get("eager")
     lines = []
     if eager is not None:
         lines.append(f"  Reference PyTorch: {milliseconds(eager)} ({how}, eager)")
-    lines.append(f"  Custom kernel:     {milliseconds(result.time_ms)} ({how})")
+    shown = f"{how}, {result.timing}" if result.timing else how
+    if result.time_interval is not None:
+        shown += f"; 95 % within {milliseconds(result.time_interval[0])} to {milliseconds(result.time_interval[1])}"
+    lines.append(f"  Custom kernel:     {milliseconds(result.time_ms)} ({shown})")
     if result.speedup.get("eager") is not None:
         lines.append(f"  Speedup:           {times(result.speedup['eager'])} over eager")
-    if compiled is not None:
-        over = times(result.speedup.get("compile"))
-        lines.append(f"  torch.compile:     {milliseconds(compiled)} ({how}); speedup over it: {over}")
-    elif result.basis == "projected":
-        lines.append("  torch.compile:     not projected")
+    for name, shown in (("compile", "torch.compile:"), ("max-autotune", "max-autotune:")):
+        compiled = result.baselines.get(name)
+        if compiled is not None:
+            over = times(result.speedup.get(name))
+            lines.append(f"  {shown:18} {milliseconds(compiled)} ({how}); speedup over it: {over}")
+        elif name in result.baselines and result.basis == "projected":
+            lines.append(f"  {shown:18} not projected")
     return lines
 
 
@@ -174,6 +181,8 @@ def evaluation_document(result: EvaluationResult, problem: str, candidate: str) 
         "max_error": result.max_error,
         "basis": str(result.basis),
         "time_ms": result.time_ms if ok else None,
+        "time_interval": list(result.time_interval) if ok and result.time_interval else None,
+        "timing": result.timing if ok else None,
         "time_stats": dict(result.time_stats) if ok and result.time_stats else None,
         "baselines": dict(result.baselines),
         "speedup": dict(result.speedup) if ok else {},

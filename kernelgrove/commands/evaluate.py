@@ -27,6 +27,8 @@ def evaluate(
     backend: options.BackendOption = None,
     precision: options.PrecisionOption = None,
     tolerance: options.Tolerance = None,
+    require: options.Require = None,
+    baselines: options.Baselines = None,
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time (or project) what is right.")] = True,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show kernels, counts and spread.")] = False,
     device: options.Device = None,
@@ -53,6 +55,8 @@ def evaluate(
         "backend": backend and backend.value,
         "precision": precision and precision.value,
         "tolerance": tolerance,
+        "require": require,
+        "baselines": baselines,
         "device": device,
         "target": target,
         "size": size,
@@ -71,6 +75,8 @@ def evaluate(
         timeout_s=chosen.timeout,
         timing=timing,
         tolerance=chosen.tolerance,
+        require=chosen.require,
+        baselines=chosen.baselines,
     )
     documents: list[dict[str, Any]] = []
     code = 0

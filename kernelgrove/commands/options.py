@@ -30,7 +30,7 @@ Target = Annotated[
 Size = Annotated[str | None, typer.Option("--size", metavar="NAME", help="A size that the problem names: full, small.")]
 BackendOption = Annotated[
     Backend | None,
-    typer.Option("--backend", metavar="triton|cuda", help="What candidates are written in.  [default: triton]"),
+    typer.Option("--backend", metavar="triton|cuda|torch", help="What candidates are written in.  [default: triton]"),
 ]
 PrecisionOption = Annotated[
     Precision | None,
@@ -46,6 +46,18 @@ Tolerance = Annotated[
 ]
 Trials = Annotated[int | None, typer.Option("--trials", help="Correctness checks on secret inputs.  [default: 5]")]
 Samples = Annotated[int | None, typer.Option("--samples", help="Timed calls.  [default: 100]")]
+Require = Annotated[
+    str | None,
+    typer.Option("--require", metavar="custom", help="Reject what PyTorch's operators compute, or help to."),
+]
+Baselines = Annotated[
+    str | None,
+    typer.Option(
+        "--baselines",
+        metavar="NAME,NAME",
+        help="What to compare with besides eager: compile, max-autotune.  [default: compile]",
+    ),
+]
 Timeout = Annotated[
     str | None,
     typer.Option("--timeout", metavar="TIME", help="For each stage of a candidate: 60, 90s, 2m.  [default: 60]"),
@@ -53,6 +65,18 @@ Timeout = Annotated[
 Config = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE", help="Settings in TOML.  [default: kernelgrove.toml, where there is one]"),
+]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="NAME=on|off",
+        help="A part of prompts: gpu, concepts, practices, example, profile, history; repeatable.",
+    ),
+]
+PromptTokens = Annotated[
+    int | None,
+    typer.Option("--prompt-tokens", help="Longest prompt; what is older or helps less is left out.  [default: 48000]"),
 ]
 AllowUnsafe = Annotated[
     bool, typer.Option("--allow-unsafe", help="Run candidates though a required sandbox layer is missing.")

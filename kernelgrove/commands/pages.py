@@ -233,7 +233,13 @@ def _ended(document: _Document) -> str:
 def _next(document: _Document, found: _Document | None, problem: str, where: str) -> list[tuple[str, str]]:
     name, program = document["search"], _program()
     rows: list[tuple[str, str]] = []
-    if document["status"] != "finished":
+    if document["stopped_by"] == "waiting":
+        if "evaluate" in document["note"]:
+            rows.append((f"{program} drain {name}{where}", "run the evaluations that wait, on their device"))
+        if any(kind in document["note"] for kind in ("ideate", "implement", "repair", "rate")):
+            rows.append((f"{program} tasks next {name}{where}", "take a task: its prompt, and what to answer"))
+        rows.append((f"{program} resume {name}{where} --until-idle", "go on with what came back"))
+    elif document["status"] != "finished":
         rows.append((f"{program} resume {name}{where}", "go on from here"))
     elif document["stopped_by"] == "evaluations":
         more = 2 * sum(document["evaluations"].values())

@@ -24,6 +24,16 @@ def assignments(pairs: list[str] | None, option: str = "-o") -> dict[str, str]:
     return found
 
 
+def duration(text: str, option: str) -> float:
+    """Seconds in ``90``, ``15m``, ``1h30m``."""
+    from ..config import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise UsageError(f"{option} must be {error}, not {text!r}.") from None
+
+
 def read_text(path: str, what: str) -> str:
     """The text of a file that the user named; UsageError where it cannot be read."""
     try:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 _Models = Annotated[
     list[str] | None,
-    typer.Option("--model", metavar="PROVIDER:MODEL", help="Who proposes; repeatable.  [default: rules]"),
+    typer.Option(
+        "--model",
+        metavar="PROVIDER:MODEL[=WEIGHT]",
+        help="Who proposes; repeatable, in shares by weight.  [default: rules]",
+    ),
 ]
 _Strategy = Annotated[
     str | None, typer.Option("--strategy", metavar="NAME", help="branch or zero_shot.  [default: branch]")
@@ -36,6 +40,30 @@ _Time = Annotated[str | None, typer.Option("--budget-time", metavar="TIME", help
 _Patience = Annotated[int | None, typer.Option("--patience", help="Stop after so many evaluations with no new best.")]
 _Temperature = Annotated[float | None, typer.Option("--temperature", help="Of a language model.")]
 _MaxTokens = Annotated[int | None, typer.Option("--max-output-tokens", help="Of one answer of a language model.")]
+_Effort = Annotated[
+    str | None,
+    typer.Option(
+        "--effort", metavar="EFFORT", help="How much it reasons: none, minimal, low, medium, high, xhigh or max."
+    ),
+]
+_Policy = Annotated[
+    str | None,
+    typer.Option(
+        "--model-policy",
+        metavar="weights|bandit",
+        help="How one of several models is chosen: by weight, or by improvement per dollar.  [default: weights]",
+    ),
+]
+_EvaluatorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--evaluator", metavar="here|queue", help="queue: leave evaluations to `kernelgrove drain`.  [default: here]"
+    ),
+]
+_UntilIdle = Annotated[
+    bool,
+    typer.Option("--until-idle", help="Stop, paused, when all that is left waits for others: tasks, or drain."),
+]
 _Parallel = Annotated[int | None, typer.Option("--parallel", help="Proposer calls, and candidates judged, at once.")]
 
 
@@ -54,6 +82,8 @@ def run(
     backend: options.BackendOption = None,
     precision: options.PrecisionOption = None,
     tolerance: options.Tolerance = None,
+    require: options.Require = None,
+    baselines: options.Baselines = None,
     budget_usd: _Usd = None,
     budget_tokens: _Tokens = None,
     budget_evals: _Evals = None,
@@ -63,6 +93,12 @@ def run(
     name: Annotated[str | None, typer.Option("--name", help="A name to find the search by.")] = None,
     temperature: _Temperature = None,
     max_output_tokens: _MaxTokens = None,
+    effort: _Effort = None,
+    model_policy: _Policy = None,
+    part: options.Parts = None,
+    prompt_tokens: options.PromptTokens = None,
+    evaluator: _EvaluatorOption = None,
+    until_idle: _UntilIdle = False,
     timeout: options.Timeout = None,
     parallel: _Parallel = None,
     trials: options.Trials = None,
@@ -81,16 +117,17 @@ def run(
     flags = {
         **_strategy_flags(model, strategy, rounds, width, depth, top_k, option),
         **_budget_flags(budget_usd, budget_tokens, budget_evals, budget_time, patience),
+        **_model_flags(temperature, max_output_tokens, effort, model_policy, part, prompt_tokens, evaluator),
         "device": device,
         "target": target,
         "size": size,
         "backend": backend and backend.value,
         "precision": precision and precision.value,
         "tolerance": tolerance,
+        "require": require,
+        "baselines": baselines,
         "seed": seed,
         "name": name,
-        "temperature": temperature,
-        "max_output_tokens": max_output_tokens,
         "timeout": timeout,
         "parallel": parallel,
         "trials": trials,
@@ -109,9 +146,14 @@ def run(
     engine.proposers_of(settings.model, settings.search_options)
     reference = load(problem)
     _check_database(db)
+    away = settings.evaluator == "queue"
     with (
         options.output(json) as out,
-        closing(open_pool(settings.device, settings.target, parallel=parallel, allow_unsafe=allow_unsafe)) as pool,
+        closing(
+            _elsewhere(settings.device, settings.target, allow_unsafe)
+            if away
+            else open_pool(settings.device, settings.target, parallel=parallel, allow_unsafe=allow_unsafe)
+        ) as pool,
     ):
         where = pool.device()
         instance = pool.prepare(reference, settings.size)
@@ -121,7 +163,7 @@ def run(
         with open_store(db, create=True) as store:
             ready = _Prepared(pool, instance, pool.parallel, int(getattr(pool, "protocol", 1)))
             with watch(out.progress, title) as view:
-                found = engine.start(settings, reference, store, ready, events=view)
+                found = engine.start(settings, reference, store, ready, events=view, patient=not until_idle)
             code = _conclude(out, store, found, db, json)
     if code:
         raise typer.Exit(code)
@@ -150,6 +192,12 @@ def resume(
     patience: _Patience = None,
     temperature: _Temperature = None,
     max_output_tokens: _MaxTokens = None,
+    effort: _Effort = None,
+    model_policy: _Policy = None,
+    part: options.Parts = None,
+    prompt_tokens: options.PromptTokens = None,
+    evaluator: _EvaluatorOption = None,
+    until_idle: _UntilIdle = False,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="For each stage of a candidate from here.")
     ] = None,
@@ -165,8 +213,7 @@ def resume(
     overrides = {
         **_strategy_flags(model, strategy, rounds, width, depth, top_k, option),
         **_budget_flags(budget_usd, budget_tokens, budget_evals, budget_time, patience),
-        "temperature": temperature,
-        "max_output_tokens": max_output_tokens,
+        **_model_flags(temperature, max_output_tokens, effort, model_policy, part, prompt_tokens, evaluator),
         "timeout": timeout,
         "parallel": parallel,
     }
@@ -185,7 +232,7 @@ def resume(
         spec = store.search(number).spec
         title = f"{spec.problem.name} on {spec.device.name} for {spec.device.gpu} ({spec.device.basis})"
         with watch(out.progress, title) as view:
-            engine.resume(store, number, evaluator_for, overrides, events=view)
+            engine.resume(store, number, evaluator_for, overrides, events=view, patient=not until_idle)
         code = _conclude(out, store, number, db, json)
     if code:
         raise typer.Exit(code)
@@ -210,6 +257,35 @@ def _strategy_flags(
         "top_k": top_k,
         "options": more or None,
     }
+
+
+def _model_flags(
+    temperature: float | None,
+    max_output_tokens: int | None,
+    effort: str | None,
+    model_policy: str | None,
+    part: list[str] | None,
+    prompt_tokens: int | None,
+    evaluator: str | None,
+) -> dict[str, Any]:
+    return {
+        "temperature": temperature,
+        "max_output_tokens": max_output_tokens,
+        "effort": effort,
+        "model_policy": model_policy,
+        "parts": parse.assignments(part, "--part") or None,
+        "prompt_tokens": prompt_tokens,
+        "evaluator": evaluator,
+    }
+
+
+def _elsewhere(device: str, target: str | None, allow_unsafe: bool) -> Evaluator:
+    """An evaluator that is not here: this machine's CPU tries the problem."""
+    from ..engine.elsewhere import Elsewhere
+    from .cases import check_device, open_pool
+
+    name = check_device(device)
+    return Elsewhere(name, target, open_pool("cpu", target, parallel=1, allow_unsafe=allow_unsafe))
 
 
 def _budget_flags(

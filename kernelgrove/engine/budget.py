@@ -40,6 +40,9 @@ class Ledger(Store, Protocol):
 
     def spent(self, search: int) -> Costs: ...
 
+    def spent_by_model(self, search: int) -> Mapping[str, tuple[int, int, float]]:
+        """model -> calls that are over, those among them whose price is not known, dollars."""
+
 
 @dataclass(frozen=True)
 class Spent:

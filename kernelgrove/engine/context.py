@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..errors import NotFound
@@ -18,11 +19,19 @@ from ..strategies.fold import by_address, verdict
 #: The text of a program by its hash (``Store.code``).
 Code = Callable[[str], str]
 
+#: What an evaluator saw besides outcome and time, by the evaluation's id (``Store.profile``).
+Profile = Callable[[int], Mapping[str, Any]]
+
+#: Options of a search that a proposer is told.
+_TOLD = ("temperature", "max_output_tokens", "effort", "parts", "prompt_tokens", "require")
+
 #: The root's idea: it stands for the reference itself, and no proposer is given it as an idea to carry out.
 ROOT_IDEA = Idea("the reference, translated as it stands", "where every search starts", "reference")
 
 
-def request_for(job: Job, view: TreeView, spec: SearchSpec, code: Code) -> ProposalRequest:
+def request_for(
+    job: Job, view: TreeView, spec: SearchSpec, code: Code, profile: Profile = lambda evaluation: {}
+) -> ProposalRequest:
     """The request for *job*; the ideas of a ``rate`` job are its ``tried``, in the order of its ratings.
 
     Raises NotFound where the job names a node or implementation that is not in the tree.
@@ -43,14 +52,19 @@ def request_for(job: Job, view: TreeView, spec: SearchSpec, code: Code) -> Propo
         count=int(job.payload.get("count", 1)),
         idea=None if job.kind is JobKind.IDEATE or target.id == view.root else target.idea,
         variant=int(job.payload.get("variant", 0)),
-        base=None if base_id is None else _attempt(view, _implementation(view, base_id), code),
-        others=tuple(_attempt(view, _implementation(view, other), code) for other in job.payload.get("others", ())),
-        failed=None if failed is None else _attempt(view, failed, code),
+        base=None if base_id is None else _attempt(view, _implementation(view, base_id), code, profile),
+        others=tuple(
+            _attempt(view, _implementation(view, other), code, profile) for other in job.payload.get("others", ())
+        ),
+        failed=None if failed is None else _attempt(view, failed, code, profile),
+        earlier=() if failed is None else _chain(view, failed),
         lineage=tuple(n.idea for n in view.lineage(target.id) if n.id != view.root),
         tried=tuple(_summary(view, n, told=True) for n in rated)
         if job.kind is JobKind.RATE
         else tried(view, round_, besides=None if job.kind is JobKind.IDEATE else target.id),
-        options=_proposer_options(spec.options),
+        translation=_translation(view, round_),
+        options={name: spec.options[name] for name in _TOLD if spec.options.get(name) is not None}
+        | {"precision": spec.precision},
     )
 
 
@@ -75,8 +89,27 @@ def _summary(view: TreeView, node: NodeView, *, told: bool) -> Attempt:
     return _of(node.idea, None, best)
 
 
-def _attempt(view: TreeView, implementation: ImplementationView, code: Code) -> Attempt:
-    return _of(view.nodes[implementation.node].idea, code(implementation.program), verdict(view, implementation))
+def _translation(view: TreeView, round_: int) -> Attempt | None:
+    """What the reference gave, translated as it stands: in later rounds, what an idea has to beat."""
+    found = _summary(view, view.nodes[view.root], told=round_ > 0)
+    return None if found.outcome is None else found
+
+
+def _attempt(view: TreeView, implementation: ImplementationView, code: Code, profile: Profile) -> Attempt:
+    found = verdict(view, implementation)
+    attempt = _of(view.nodes[implementation.node].idea, code(implementation.program), found)
+    return attempt if found is None else replace(attempt, profile=profile(found.id))
+
+
+def _chain(view: TreeView, failed: ImplementationView) -> tuple[Attempt, ...]:
+    """What *failed* was made from, and that from, oldest first, without code."""
+    found: list[Attempt] = []
+    at = failed.repair_of
+    while at is not None and at in view.implementations:
+        before = view.implementations[at]
+        found.append(_of(view.nodes[before.node].idea, None, verdict(view, before)))
+        at = before.repair_of
+    return tuple(reversed(found))
 
 
 def _of(idea: Idea, code: str | None, found: EvaluationView | None) -> Attempt:
@@ -103,7 +136,3 @@ def _implementation(view: TreeView, id_: int | None) -> ImplementationView:
     if found is None:
         raise NotFound(f"Implementation i{id_} is not in search s{view.search}.")
     return found
-
-
-def _proposer_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: options[key] for key in ("temperature", "max_output_tokens") if options.get(key) is not None}

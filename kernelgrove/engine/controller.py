@@ -10,13 +10,22 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
-from ..errors import Conflict, EnvironmentLacks, EvaluatorError, KernelGroveError, ProposerError
+from ..errors import (
+    Conflict,
+    EnvironmentLacks,
+    EvaluatorError,
+    KernelGroveError,
+    ProposerError,
+    ProposerUnusable,
+)
 from ..model import (
     PROPOSER_KINDS,
-    EvaluationRequest,
+    Action,
     EvaluationResult,
     JobKind,
     JobState,
@@ -27,10 +36,14 @@ from ..model import (
 )
 from ..ports import EvaluatedResult, Evaluator, Job, JobResult, Proposer, Strategy
 from ..strategies.allocation import time_to_beat
+from ..strategies.fold import fold
+from ..strategies.pruners import nothing_left
 from .budget import Budget, Ledger, Spent, evaluations_pending, evaluations_since_best, evaluations_used
-from .calls import Answer, ask, assign, describe, result_of
+from .calls import Answer, Policy, ask, assign, describe, result_of
 from .changes import Teller, changes, finished, idea_of
+from .choice import Panel, Spending
 from .context import stable_seed
+from .evaluations import evaluation_request
 from .events import (
     BudgetTick,
     Event,
@@ -42,11 +55,26 @@ from .events import (
 )
 from .jobs import MAX_ATTEMPTS, Ended, Owner, Runner
 from .planning import BrokenContract, capacity, decide, plan
+from .proposers.failures import TRANSIENT, CallFailed, Failure
+from .proposers.limits import Halted
+from .purse import OverBudget, Purse
 
 _log = logging.getLogger(__name__)
 
 #: Evaluators that die this often in a row end the search: it is not the candidates.
 EVALUATOR_FAILURES = 3
+
+#: Jobs in a row that no proposer could be reached for end the search: later may be better.
+PROPOSER_FAILURES = 3
+
+#: Kinds of failure that say that the provider, not the request, is the matter.
+_PROVIDERS_FAULT = TRANSIENT | {Failure.BAD_REQUEST}
+
+#: Kinds that say that the provider has too much to do.
+_BUSY = frozenset({Failure.RATE_LIMIT, Failure.OVERLOADED})
+
+#: Caps that end new calls, and leave what was paid for to be evaluated.
+_OF_MONEY = (StoppedBy.DOLLARS, StoppedBy.TOKENS)
 
 #: Seconds between writes of the time that was used, and between ticks: at most so much is forgotten by a crash.
 TICK_S = 5.0
@@ -68,8 +96,8 @@ class Controller:
     """Runs one search until a budget, the strategy or the user ends it.
 
     *proposers* may be empty and *evaluator* None: those jobs are then left queued for other processes, and the search
-    stops with ``waiting`` when nothing else is left to do. *parallel* proposer calls and ``evaluator.parallel``
-    evaluations run at once. *events* is called from the thread of ``run``.
+    stops with ``waiting`` when nothing else is left to do, or with *patient* waits for them. *parallel* proposer calls
+    and ``evaluator.parallel`` evaluations run at once. *events* is called from the thread of ``run``.
     """
 
     def __init__(
@@ -77,11 +105,13 @@ class Controller:
         store: Ledger,
         search_id: int,
         strategy: Strategy,
-        proposers: Sequence[Proposer],
+        proposers: Panel | Sequence[Proposer],
         evaluator: Evaluator | None,
         budget: Budget,
         events: Callable[[Event], None] = lambda event: None,
         *,
+        patient: bool = False,
+        policy: Policy = Policy(),  # noqa: B008 (frozen)
         parallel: int = 4,
         lease_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
@@ -89,9 +119,16 @@ class Controller:
         self.search_id = search_id
         self._store = store
         self._strategy = strategy
-        self._proposers = tuple(proposers)
+        self._proposers = Panel.of(proposers)
         self._evaluator = evaluator
         self._budget = budget
+        self._purse = Purse(store, search_id, budget)
+        self._policy = policy
+        self._patient = patient
+        self._halt = threading.Event()
+        self._over: OverBudget | None = None
+        self._asked: dict[int, str] = {}
+        self._proposer_failures = 0
         self._tell = Teller(events)
         self._parallel = max(1, parallel)
         self._lease_s = lease_s
@@ -103,6 +140,7 @@ class Controller:
         self._soft = self._now = False
         self._told_stopping = False
         self._stop: Stop | None = None
+        self._floor: tuple[int, float | None] | None = None  # of the evaluation of this id
         self._fatal: KernelGroveError | None = None
         self._evaluator_failures = 0
         self._elapsed_before = 0.0
@@ -200,12 +238,16 @@ class Controller:
                 return StoppedBy.USER, "stopped by the user; what ran is queued again"
             spent = self._spent(view)
             self._tell(BudgetTick(self._budget, spent))
-            used_up = self._budget.exhausted(spent)
+            used_up = self._budget.exhausted(spent) or (self._over.by if self._over is not None else None)
             planned = 0
             if not self._closing(used_up):
                 planned = self._decide(view, spent)
             if not self._closing(used_up):
                 self._start_jobs(view, spent, planned)
+            elif used_up in _OF_MONEY and not self._closing(None):
+                self._start_evaluations(view, spent)
+            if self._soft or used_up is not None or self._fatal is not None:
+                self._halt.set()  # calls that wait for another try are given back
             if self._soft and self._running and not self._told_stopping:
                 self._told_stopping = True
                 self._tell(Stopping(len(self._running)))
@@ -232,16 +274,18 @@ class Controller:
         if self._stop is not None:
             return StoppedBy.STRATEGY, self._stop.because
         if used_up is not None:
-            return used_up, f"the budget of {used_up.value} is used up"
+            why = f": {self._over}" if self._over is not None and self._over.by is used_up else ""
+            return used_up, f"the budget of {used_up.value} is used up{why}"
         waiting = view.in_flight()
-        if planned or any(job.state is JobState.LEASED for job in waiting):
-            return None
         served = (PROPOSER_KINDS if self._proposers else ()) + ((JobKind.EVALUATE,) if self._evaluator else ())
-        if any(job.kind in served for job in waiting):
+        if planned or any(job.kind in served for job in waiting):
+            return None  # queued, or leased by another process whose lease may run out
+        if waiting and self._patient:
             return None
         if waiting:
             kinds = ", ".join(sorted({job.kind.value for job in waiting}))
-            return StoppedBy.WAITING, f"{len(waiting)} jobs wait for another process ({kinds})"
+            jobs = "1 job waits" if len(waiting) == 1 else f"{len(waiting)} jobs wait"
+            return StoppedBy.WAITING, f"{jobs} for others ({kinds})"
         return StoppedBy.STRATEGY, "the strategy asks for nothing more"
 
     def _wait_s(self, spent: Spent, planned: int) -> float:
@@ -270,7 +314,7 @@ class Controller:
             return 0
         rng = random.Random(stable_seed(view.seed, f"step:{view.step}"))
         try:
-            actions = decide(self._strategy, view, slots, rng)
+            actions = self._nothing_left(view) or decide(self._strategy, view, slots, rng)
             jobs = plan(view, actions, slots)
         except BrokenContract as error:
             raise StrategyFailed(f"Strategy {self._strategy.name!r} broke its contract: {error}.") from error
@@ -285,6 +329,18 @@ class Controller:
         self._store.record(self.search_id, view.step, actions, jobs, self._stop.because if self._stop else "")
         return len(jobs)
 
+    def _nothing_left(self, view: TreeView) -> list[Action]:
+        """A stop, where the leader takes what moving its bytes once takes; the evaluator may know what that is."""
+        leader = fold(view).leader
+        limits = getattr(self._strategy, "limits", None)
+        if leader is None or leader.evaluation is None or not getattr(limits, "prune", True):
+            return []
+        if self._floor is None or self._floor[0] != leader.evaluation.id:
+            detail = self._store.profile(leader.evaluation.id).get("detail") or {}
+            self._floor = (leader.evaluation.id, detail.get("floor_ms"))
+        reason = nothing_left(leader, self._floor[1]) if self._floor[1] else None
+        return [Stop(reason)] if reason else []
+
     # ------------------------------------------------------------------------------------------ running
 
     def _start_jobs(self, view: TreeView, spent: Spent, planned: int) -> None:
@@ -296,11 +352,18 @@ class Controller:
         if self._proposers and (planned or idle or any(kind in PROPOSER_KINDS for kind in queued)):
             free = self._parallel - (len(running) - evaluating)
             self._claim(PROPOSER_KINDS, free, view)
-        if self._evaluator is not None and (idle or JobKind.EVALUATE in queued):
-            free = self._evaluator.parallel - evaluating
-            if self._budget.evaluations is not None:  # of a budget lowered on resume, less may be left than is queued
-                free = min(free, self._budget.evaluations - spent.evaluations - evaluating)
-            self._claim((JobKind.EVALUATE,), free, view)
+        self._start_evaluations(view, spent)
+
+    def _start_evaluations(self, view: TreeView, spent: Spent) -> None:
+        if self._evaluator is None:
+            return
+        evaluating = [job.kind for job in self._running.values()].count(JobKind.EVALUATE)
+        if self._running and not any(j.kind is JobKind.EVALUATE and j.state is JobState.QUEUED for j in view.jobs):
+            return
+        free = self._evaluator.parallel - evaluating
+        if self._budget.evaluations is not None:  # of a budget lowered on resume, less may be left than is queued
+            free = min(free, self._budget.evaluations - spent.evaluations - evaluating)
+        self._claim((JobKind.EVALUATE,), free, view)
 
     def _claim(self, kinds: Sequence[JobKind], free: int, view: TreeView) -> None:
         for _ in range(free):
@@ -317,10 +380,19 @@ class Controller:
             best = None if job.payload.get("again") else time_to_beat(view)
             self._runner.start(job, lambda: self._evaluate(job, best))
         else:
-            proposer = assign(self._proposers, job, view)
+            spent = self._spending() if self._proposers.learns else {}
+            proposer = assign(self._proposers, job, view, spent, Counter(self._asked.values()))
+            self._asked[job.id] = proposer.name
             what = ": ".join(filter(None, (proposer.name, idea_of(view, job))))
             self._tell(JobStarted(job.id, job.kind, job.key, what, job.attempt))
-            self._runner.start(job, lambda: ask(self._store, self._spec, job, view, proposer))
+            more = (self._purse, self._policy, self._halt)
+            self._runner.start(job, lambda: ask(self._store, self._spec, job, view, proposer, *more))
+
+    def _spending(self) -> Mapping[str, Spending]:
+        return {
+            model: Spending(calls, calls - unpriced, dollars)
+            for model, (calls, unpriced, dollars) in self._store.spent_by_model(self.search_id).items()
+        }
 
     def _evaluate(self, job: Job, best_ms: float | None) -> EvaluationResult:
         """In a thread of its own: judge the program of *job*, whose time is to beat *best_ms*."""
@@ -329,18 +401,7 @@ class Controller:
         if program is None:
             view = self._store.tree(self.search_id)
             program = view.implementations[job.implementation or 0].program
-        options = self._spec.options
-        settings = {key: options[key] for key in ("backend", "trials", "samples", "timeout_s") if key in options}
-        return self._evaluator.evaluate(
-            EvaluationRequest(
-                self._spec.instance,
-                self._store.code(program),
-                precision=self._spec.precision,
-                tolerance=self._spec.tolerance,
-                best_ms=best_ms,
-                **settings,
-            )
-        )
+        return self._evaluator.evaluate(evaluation_request(self._spec, self._store.code(program), best_ms))
 
     def _renew(self) -> None:
         if self._clock() - self._renewed < self._lease_s / 3:
@@ -366,7 +427,11 @@ class Controller:
         """Commit how a job ended, and tell of it."""
         job = ended.job
         self._running.pop(job.id, None)
+        self._asked.pop(job.id, None)
         error, result = ended.error, None
+        if isinstance(error, OverBudget | Halted | ProposerUnusable):
+            self._not_asked(ended, error)
+            return
         if error is None:
             try:
                 result = self._result(job, ended.value)
@@ -377,6 +442,8 @@ class Controller:
             return
         if job.kind is JobKind.EVALUATE:
             self._evaluator_failures = 0
+        else:
+            self._proposer_failures = 0
         if not self._store.finish(job, result):
             self._tell(Note("controller", f"the result of {job.key} came after its lease was lost, and is dropped"))
             return
@@ -396,11 +463,16 @@ class Controller:
         judged = job.kind is JobKind.EVALUATE
         retry = judged or (isinstance(error, ProposerError) and error.retry)
         reason = describe(error)
-        self._store.fail(job, reason, retry)
+        if isinstance(error, CallFailed) and error.kind in _BUSY:
+            self._store.give_back(job)  # its tries are used up, and none of them was the job's fault
+        else:
+            self._store.fail(job, reason, retry)
         if not isinstance(error, KernelGroveError):
             _log.warning("%s failed", job.key, exc_info=error)
-        again = retry and job.attempt < MAX_ATTEMPTS
+        again = retry and (job.attempt < MAX_ATTEMPTS or (isinstance(error, CallFailed) and error.kind in _BUSY))
         self._tell(finished(ended, None, self._seen, error=reason, again=again))
+        if isinstance(error, CallFailed):
+            self._count_call(error, reason)
         if judged:
             self._evaluator_failures += 1
             if isinstance(error, EnvironmentLacks):
@@ -410,6 +482,24 @@ class Controller:
                     f"The evaluator failed {self._evaluator_failures} times in a row, last with: {reason}",
                     "See what `kernelgrove doctor` says, then resume the search.",
                 )
+
+    def _not_asked(self, ended: Ended, error: BaseException) -> None:
+        """No call was made, or none can be: the job waits as it was, for a later run."""
+        self._store.give_back(ended.job)
+        if isinstance(error, OverBudget):
+            self._over = error
+        elif isinstance(error, ProposerUnusable):
+            self._fatal = error
+        self._tell(finished(ended, None, self._seen, error=describe(error) if str(error) else "stopped", again=True))
+
+    def _count_call(self, error: CallFailed, reason: str) -> None:
+        """End the search where no job at all gets an answer: its jobs would be given up one after the other."""
+        self._proposer_failures = self._proposer_failures + 1 if error.kind in _PROVIDERS_FAULT else 0
+        if self._proposer_failures >= PROPOSER_FAILURES:
+            self._fatal = ProposerUnusable(
+                f"{self._proposer_failures} jobs in a row got no answer, the last with: {reason}",
+                "Resume the search when the provider can be reached, or with another --model.",
+            )
 
     # ------------------------------------------------------------------------------------------ small things
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ProblemError
-from ..model import Device, EvaluationRequest, EvaluationResult, TreeView
+from ..model import REQUEST_OPTIONS, Device, EvaluationRequest, EvaluationResult, TreeView
 from ..ports import EvaluatedResult, Evaluator, SearchSpec
 from ..storage import SqliteStore, documents
 from ..storage.ids import parse_as, show
@@ -96,9 +96,7 @@ def request_for(spec: SearchSpec, evaluator: Evaluator, changed: Mapping[str, An
     """
     must_have_reference(spec)
     size = spec.instance.size if spec.instance.size in spec.problem.sizes else None
-    options = {
-        name: spec.options[name] for name in ("backend", "trials", "samples", "timeout_s") if name in spec.options
-    }
+    options = {name: spec.options[name] for name in REQUEST_OPTIONS if name in spec.options}
     request = EvaluationRequest(
         evaluator.prepare(spec.problem, size), "", precision=spec.precision, tolerance=spec.tolerance, **options
     )

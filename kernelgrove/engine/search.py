@@ -16,6 +16,8 @@ from ..errors import UsageError
 from ..model import Problem, SearchStatus, StoppedBy
 from ..ports import Evaluator, Proposer, SearchRecord, SearchSpec
 from .budget import Budget, Ledger
+from .calls import Policy
+from .choice import Panel
 from .context import ROOT_IDEA
 from .controller import Controller
 from .events import Event
@@ -31,14 +33,41 @@ RENEWABLE = frozenset(
     {
         *("model", "strategy", "options", "rounds", "width", "depth", "top_k"),
         *("budget_usd", "budget_tokens", "budget_evals", "budget_time", "patience"),
-        *("temperature", "max_output_tokens", "timeout", "parallel"),
+        *("temperature", "max_output_tokens", "effort", "model_policy", "parts", "prompt_tokens", "providers"),
+        *("timeout", "parallel", "evaluator"),
     }
 )
 
+#: The model of a search whose proposer jobs wait for answers from outside (``kernelgrove tasks``).
+QUEUE = "queue"
 
-def proposers_of(models: Sequence[str], options: Mapping[str, Any]) -> list[Proposer]:
-    """The proposers that *models* name. Raises UsageError for one that is not there."""
-    return [proposers_by_name.make(model, options) for model in models]
+
+def proposers_of(models: Sequence[str], options: Mapping[str, Any]) -> Panel:
+    """The proposers that *models* name, with their weights; none where the jobs wait for answers from outside.
+
+    Raises UsageError for a model that is not there, one named twice, ``queue`` beside others, or a cap in dollars on a
+    model whose price is not known; EnvironmentLacks for a key or a package that is missing.
+    """
+    wanted = [proposers_by_name.weighted(model) for model in models]
+    names = [one.spec for one in wanted]
+    if QUEUE in names:
+        if len(names) > 1:
+            raise UsageError(
+                "--model queue leaves every answer to others, and cannot stand beside other models.",
+                "Name queue alone, or leave it out.",
+            )
+        return Panel(())
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--model {twice} is named twice.", f"Give it a weight instead: {twice}=2.")
+    made = tuple(proposers_by_name.make(name, options) for name in names)
+    for proposer in made:
+        if options.get("budget_usd") is not None and not getattr(proposer, "priced", True):
+            raise UsageError(
+                f"--budget-usd cannot hold for {proposer.name}: its price is not known.",
+                "Add it to ~/.config/kernelgrove/prices.toml (docs/money.md), or use --budget-tokens.",
+            )
+    return Panel(made, tuple(one.weight for one in wanted), str(options.get("model_policy", "weights")))
 
 
 def create(config: SearchConfig, problem: Problem, store: Ledger, evaluator: Evaluator) -> int:
@@ -73,19 +102,24 @@ def start(
     problem: Problem,
     store: Ledger,
     evaluator: Evaluator,
-    proposers: Sequence[Proposer] | None = None,
+    proposers: Panel | Sequence[Proposer] | None = None,
     events: Listener = lambda event: None,
     guarded: Guard = guard,
+    *,
+    patient: bool = False,
+    policy: Policy = Policy(),  # noqa: B008 (frozen)
 ) -> int:
     """Create a search and run it to its end; returns its id (how it ended is in the store and the last event).
 
-    *proposers* are those that ``config.model`` names unless given. Raises what ``create`` and ``Controller.run`` do.
+    *proposers* are those that ``config.model`` names unless given. *patient*: wait for answers from outside rather than
+    stop when nothing else is left to do. Raises what ``create`` and ``Controller.run`` do.
     """
     strategies.make(config.strategy, config.strategy_options)
     if proposers is None:
         proposers = proposers_of(config.model, config.search_options)
     search = create(config, problem, store, evaluator)
-    _run(store, store.search(search), evaluator, proposers, events, guarded)
+    here = None if config.evaluator == "queue" else evaluator
+    _run(store, store.search(search), here, proposers, events, guarded, patient, policy)
     return search
 
 
@@ -94,27 +128,35 @@ def resume(
     search_id: int,
     open_evaluator: Callable[[SearchSpec], Evaluator],
     overrides: Mapping[str, Any] | None = None,
-    proposers: Sequence[Proposer] | None = None,
+    proposers: Panel | Sequence[Proposer] | None = None,
     events: Listener = lambda event: None,
     guarded: Guard = guard,
+    *,
+    patient: bool = False,
+    policy: Policy = Policy(),  # noqa: B008 (frozen)
 ) -> StoppedBy | None:
     """Go on with a search; returns what ended it. One that is finished is left as it is, unless a budget ended it
     and *overrides* raise that budget.
 
     *overrides* are settings by name (as in SearchConfig; None: not given), see ``RENEWABLE``. *open_evaluator* is
-    called only if something is to be run, and what it gives is closed. Raises UsageError for a setting that cannot
-    change or an evaluator for another device, and what ``Controller.run`` raises.
+    called only if evaluations are to be run here, and what it gives is closed. *patient* as in ``start``. Raises
+    UsageError for a setting that cannot change or an evaluator for another device, and what ``Controller.run`` raises.
     """
     record = store.search(search_id)
     options = renewed(record.spec, overrides or {})
     if not goes_on(record, options):
         return record.stopped_by
     _strategy_of(record.spec, options)
+    if proposers is None:
+        proposers = proposers_of(options.get("models") or record.spec.models, options)
+    if options.get("evaluator") == "queue":
+        store.set_options(search_id, options)
+        return _run(store, store.search(search_id), None, proposers, events, guarded, patient, policy)
     with closing(open_evaluator(record.spec)) as evaluator:
         _same_device(record, evaluator)
         if options != dict(record.spec.options):
             store.set_options(search_id, options)
-        return _run(store, store.search(search_id), evaluator, proposers, events, guarded)
+        return _run(store, store.search(search_id), evaluator, proposers, events, guarded, patient, policy)
 
 
 def renewed(spec: SearchSpec, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +172,12 @@ def renewed(spec: SearchSpec, overrides: Mapping[str, Any]) -> dict[str, Any]:
     options = dict(spec.options)
     names = {"timeout": "timeout_s"}
     fresh = config.search_options
-    options.update({names.get(n, n): fresh[names.get(n, n)] for n in given if names.get(n, n) in fresh})
+    for name in given:
+        key = names.get(name, name)
+        if key in fresh:
+            options[key] = fresh[key]
+        elif key in ("evaluator", "model_policy"):  # the default, which is not stored
+            options.pop(key, None)
     if "model" in given:
         options["models"] = list(config.model)
     if "strategy" in given:
@@ -157,10 +204,12 @@ def goes_on(record: SearchRecord, options: Mapping[str, Any]) -> bool:
 def _run(
     store: Ledger,
     record: SearchRecord,
-    evaluator: Evaluator,
-    proposers: Sequence[Proposer] | None,
+    evaluator: Evaluator | None,
+    proposers: Panel | Sequence[Proposer] | None,
     events: Listener,
     guarded: Guard,
+    patient: bool,
+    policy: Policy,
 ) -> StoppedBy:
     spec = record.spec
     if proposers is None:
@@ -173,6 +222,8 @@ def _run(
         evaluator,
         Budget.of(spec.options),
         events,
+        patient=patient,
+        policy=policy,
         parallel=int(spec.options.get("parallel", 4)),
     )
     with guarded(controller):
@@ -192,6 +243,8 @@ def _strategy_of(spec: SearchSpec, options: Mapping[str, Any]) -> Any:
 
 def _same_device(record: SearchRecord, evaluator: Evaluator) -> None:
     here, there = evaluator.device(), record.spec.device
+    if not there.software and (here.gpu, here.basis) == (there.gpu, there.basis):
+        return  # it was started where the device is not: any card of that kind is meant
     if (here.key, here.gpu, here.basis) != (there.key, there.gpu, there.basis):
         raise UsageError(
             f"Search s{record.id} ran on {there.key} for {there.gpu}, and this is {here.key} for {here.gpu}:",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+#: Leaves of an output, where not all are tensors: a worker describes no more (``structure.DESCRIBED``).
+COMPARED = 64
+
 
 def flatten(output: Any) -> list[tuple[str, Any]]:
     """The leaves of *output* in order, each with its path: ``""`` for a lone leaf, ``[0]``, ``['loss']``, ``[1]['x']``.

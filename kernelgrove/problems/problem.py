@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import ProblemError
 from ..model import Precision, Problem
+from .parsing import parse
 from .sizes import FULL, GIVEN, literal, read_sizes, size_name, sized_source
 
 __all__ = ["FULL", "GIVEN", "check_source", "library", "load", "size_name", "sized_source", "summary"]
@@ -34,7 +35,7 @@ def library() -> tuple[str, ...]:
 
 def summary(name: str) -> str:
     """One line on a library problem: the first line of its ``Model``'s docstring. Raises ProblemError if unknown."""
-    for node in ast.parse(load(name).source).body:
+    for node in parse(load(name).source).body:
         if isinstance(node, ast.ClassDef) and node.name == "Model":
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""
@@ -67,7 +68,7 @@ def check_source(source: str, name: str, path: str | None = None) -> Problem:
     """The problem whose text is *source*, checked as ``load`` does; messages name *path*, or *name* without one."""
     shown = path or name
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
     except SyntaxError as error:
         line = (error.text or "").strip()
         raise ProblemError(

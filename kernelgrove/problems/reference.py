@@ -9,6 +9,8 @@ import contextlib
 import inspect
 import itertools
 import linecache
+import math
+import numbers
 import random
 import sys
 import threading
@@ -23,7 +25,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ..errors import ProblemError
-from .outputs import flatten
+from .outputs import COMPARED, flatten
 
 _serial = itertools.count(1)
 
@@ -187,13 +189,16 @@ def validate(reference: Reference, device: torch.device | str, seed: int = 0) ->
 
 
 def check_output(reference: Reference, output: Any) -> None:
-    """Raise ProblemError unless *output* holds at least one tensor element and only finite values."""
-    tensors = [(path, leaf) for path, leaf in flatten(output) if isinstance(leaf, torch.Tensor)]
+    """Raise ProblemError unless *output* holds at least one tensor element, only finite values, and nothing that
+    cannot be compared."""
+    leaves = flatten(output)
+    tensors = [(path, leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
     shown = reference.file
     if not any(tensor.numel() for _, tensor in tensors):
         raise ProblemError(
             f"forward() of Model in {shown} returns no tensor with elements (it returns {_kind(output)})."
         )
+    _check_others(shown, leaves)
     for path, tensor in tensors:
         if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
@@ -205,6 +210,23 @@ def check_output(reference: Reference, output: Any) -> None:
                 f"The reference in {shown} gives {what}: {bad} of {tensor.numel()} elements of {place} are not finite, "
                 f"so no candidate can be compared with it."
             )
+
+
+def _check_others(shown: str, leaves: list[tuple[str, Any]]) -> None:
+    """What is returned beside tensors: numbers, texts and None, and not too many of them."""
+    others = [(path, leaf) for path, leaf in leaves if not isinstance(leaf, torch.Tensor)]
+    for path, leaf in others:
+        place = f"output{path} of forward() of Model in {shown}"
+        if leaf is not None and not isinstance(leaf, numbers.Complex | str | bytes):
+            kinds = "tensors, numbers, texts and None, in lists, tuples and dicts"
+            raise ProblemError(f"{place} is a {type(leaf).__name__}, which cannot be compared.", f"Return {kinds}.")
+        if isinstance(leaf, numbers.Real) and not math.isfinite(leaf):
+            raise ProblemError(f"{place} is {leaf}, so no candidate can be compared with it.")
+    if others and len(leaves) > COMPARED:
+        raise ProblemError(
+            f"forward() of Model in {shown} returns {len(leaves)} outputs, some of which are no tensors; "
+            f"with such, at most {COMPARED} are compared."
+        )
 
 
 def _seed(seed: int) -> None:

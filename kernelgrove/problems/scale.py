@@ -7,7 +7,6 @@ Divisibility that the reference needs therefore survives, though nothing here kn
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 import time
@@ -22,6 +21,7 @@ from ..errors import ProblemError
 from ..model import Problem
 from .constants import Sites, find_sites, shrunk, smaller
 from .outputs import flatten
+from .parsing import parse
 from .reference import Reference
 from .sizes import replace, size_name, sized_source
 
@@ -96,7 +96,7 @@ class _Search:
         self.text = source
         self.limit = limit
         self.deadline = deadline
-        self.sites: Sites = find_sites(ast.parse(source))
+        self.sites: Sites = find_sites(parse(source))
         self.note = ""
         self.nearest: tuple[float, dict[int, int]] | None = None  # what runs, though too large, and how far over
 

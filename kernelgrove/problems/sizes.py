@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ProblemError
 from ..model import Problem
+from .parsing import parse
 
 #: The size of a problem that is taken as its file is written.
 GIVEN = "given"
@@ -116,7 +117,7 @@ def sized_source(problem: Problem, size: str | None = None) -> str:
     name = size_name(problem, size)
     if name == GIVEN:
         return problem.source
-    assigned = assignments(ast.parse(problem.source))
+    assigned = assignments(parse(problem.source))
     edits: list[tuple[ast.expr, str]] = []
     for constant, value in problem.sizes[name].items():
         node = assigned[constant][0]

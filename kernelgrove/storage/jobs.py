@@ -156,6 +156,29 @@ def claim(
     return None if row is None else _job(row)
 
 
+def claim_one(connection: Connection, job: int, owner: str, now: float, until: float) -> Job | None:
+    """Job *job*, if it is queued, its lease is over, or *owner* holds it: leased to *owner* until *until*."""
+    free = or_(JOB.c.state == QUEUED, and_(JOB.c.state == LEASED, or_(JOB.c.lease_until <= now, JOB.c.owner == owner)))
+    lost = and_(JOB.c.state == LEASED, JOB.c.owner != owner)
+    row = (
+        connection.execute(
+            update(JOB)
+            .where(JOB.c.id == job, free)
+            .values(
+                state=LEASED,
+                owner=owner,
+                attempt=JOB.c.attempt + case((lost, 1), else_=0),
+                lease_until=until,
+                started_at=now,
+            )
+            .returning(*JOB.c)
+        )
+        .mappings()
+        .first()
+    )
+    return None if row is None else _job(row)
+
+
 def _job(row: RowMapping) -> Job:
     return Job(
         id=row["id"],
@@ -200,6 +223,11 @@ def fail(connection: Connection, job: Job, reason: str, retry: bool, now: float)
 
 def _requeued(reason: str) -> dict[str, Any]:
     return {"state": QUEUED, "attempt": JOB.c.attempt + 1, "reason": reason, "owner": None, "lease_until": None}
+
+
+def give_back(connection: Connection, job: Job) -> bool:
+    values = {"state": QUEUED, "owner": None, "lease_until": None}
+    return connection.execute(update(JOB).where(held(job)).values(values)).rowcount == 1
 
 
 def release(connection: Connection, owner: str) -> int:

@@ -21,6 +21,9 @@ from .tables import COMPLETION, JOB
 PLANNED, SENT = str(CompletionState.PLANNED), str(CompletionState.SENT)
 OPEN = (PLANNED, SENT)
 
+#: Fields of Usage that are kept under ``usage`` in the column ``proposal``.
+USAGE_DETAILS = ("cached_tokens", "cache_write_tokens", "reasoning_tokens", "estimated")
+
 
 def plan(
     connection: Connection,
@@ -64,9 +67,19 @@ def mark_sent(connection: Connection, completion: int, now: float) -> None:
 
 
 def settle(
-    connection: Connection, completion: int, ok: bool, proposal: Proposal | None, error: str | None, now: float
+    connection: Connection,
+    completion: int,
+    ok: bool,
+    proposal: Proposal | None,
+    error: str | None,
+    now: float,
+    *,
+    unknown: bool = False,
 ) -> None:
-    """Settles once: a row that is settled already (charged as unknown after a lost lease) stays as it is."""
+    """Settles once: a row that is settled already (charged as unknown after a lost lease) stays as it is.
+
+    With *unknown* the call may have been billed: it is charged at its reservation, whatever the proposal says.
+    """
     if _state(connection, completion) not in OPEN:
         return
     values: dict[str, Any] = {
@@ -89,17 +102,32 @@ def settle(
             "response": proposal.response_text,
             "proposal": _parsed(proposal),
         }
+    if unknown:
+        values |= {
+            "state": str(CompletionState.UNKNOWN),
+            "input_tokens": None,
+            "output_tokens": None,
+            "tokens": COMPLETION.c.reserve_tokens,
+            "cost_usd": COMPLETION.c.reserve_usd,
+        }
     connection.execute(update(COMPLETION).where(COMPLETION.c.id == completion).values(values))
 
 
 def _parsed(proposal: Proposal) -> dict[str, Any]:
-    """The answer without its raw texts, which have columns of their own; ``recorded`` reads it back."""
-    return {
+    """The answer without its raw texts, which have columns of their own; ``recorded`` reads it back.
+
+    What of the usage has no column stands under ``usage`` where it is not zero, ``failure`` where there was one."""
+    usage = proposal.usage
+    parsed = {
         "ideas": [asdict(idea) for idea in proposal.ideas],
         "code": proposal.code,
         "ratings": list(proposal.ratings),
         "note": proposal.note,
     }
+    details = {name: getattr(usage, name) for name in USAGE_DETAILS if getattr(usage, name)}
+    return (
+        parsed | ({"usage": details} if details else {}) | ({"failure": proposal.failure} if proposal.failure else {})
+    )
 
 
 def unsettled_owners(connection: Connection, search: int) -> tuple[str, ...]:

@@ -101,3 +101,17 @@ def spent(connection: Connection, search: int) -> Spent:
     ((calls, cost, input_, output, tokens, unpriced),) = rows(connection, _SPENT, search=search)
     ((reserved, reserved_tokens),) = rows(connection, _RESERVED, search=search)
     return Spent(calls, float(cost), input_, output, tokens, float(reserved), reserved_tokens, unpriced)
+
+
+_BY_MODEL = """
+SELECT model, count(*), coalesce(sum(CASE WHEN cost_usd IS NULL THEN 1 ELSE 0 END), 0), coalesce(sum(cost_usd), 0.0)
+FROM completion WHERE search_id = :search AND state NOT IN ('planned', 'sent', 'abandoned') GROUP BY model
+"""
+
+
+def spent_by_model(connection: Connection, search: int) -> dict[str, tuple[int, int, float]]:
+    """model -> calls that are over, those among them whose price is not known, dollars."""
+    return {
+        model: (calls, unpriced, float(dollars))
+        for model, calls, unpriced, dollars in rows(connection, _BY_MODEL, search=search)
+    }

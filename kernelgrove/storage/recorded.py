@@ -77,7 +77,7 @@ def _proposal(row: Any) -> Proposal:
         ideas=tuple(Idea(**idea) for idea in parsed["ideas"]),
         code=parsed["code"],
         ratings=tuple(parsed["ratings"]),
-        usage=Usage(row.input_tokens, row.output_tokens, row.cost_usd),
+        usage=Usage(row.input_tokens, row.output_tokens, row.cost_usd, **parsed.get("usage", {})),
         note=parsed["note"],
         request_text=row.request or "",
         response_text=row.response or "",

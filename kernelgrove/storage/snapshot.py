@@ -22,7 +22,7 @@ from ..model import (
     Stage,
     TreeView,
 )
-from .queries import decode, missing, rows, value
+from .queries import decode, first, missing, rows, value
 
 _EVALUATION = "e.id, e.outcome, e.stage, e.message, e.basis, e.time_ms, e.baselines, e.speedup"
 
@@ -120,6 +120,17 @@ def _jobs(connection: Connection, search: int) -> tuple[JobView, ...]:
         JobView(id_, _JOB_KINDS[kind], _JOB_STATES[state], node, implementation, key, decode(payload), reason)
         for id_, kind, state, node, implementation, key, payload, reason in rows(connection, _JOBS, search=search)
     )
+
+
+_PROFILE = "SELECT baselines, advice, detail, provenance, time_stats FROM evaluation WHERE id = :id"
+
+
+def profile(connection: Connection, number: int) -> dict[str, Any]:
+    """What an evaluation found besides its outcome: baselines (ms), advice, detail. Raises NotFound."""
+    found = first(connection, _PROFILE, id=number)
+    if found is None:
+        raise NotFound(f"There is no evaluation e{number} in this database.")
+    return found
 
 
 def code(connection: Connection, program: str) -> str:

@@ -223,6 +223,16 @@ class SqliteStore:
         with self.write() as connection:
             return machine.fail(connection, job, reason, retry, time.time())
 
+    def give_back(self, job: Job) -> bool:
+        with self.write() as connection:
+            return machine.give_back(connection, job)
+
+    def claim_job(self, job: int, owner: str, lease_s: float) -> Job | None:
+        """Lease this very job if it is queued, its lease is over, or *owner* holds it already."""
+        with self.write() as connection:
+            now = time.time()
+            return machine.claim_one(connection, job, owner, now, now + lease_s)
+
     def release(self, owner: str) -> int:
         with self.write() as connection:
             return machine.release(connection, owner)
@@ -249,16 +259,26 @@ class SqliteStore:
         with self.write() as connection:
             ledger.mark_sent(connection, completion, time.time())
 
-    def settle_completion(self, completion: int, ok: bool, proposal: Proposal | None, error: str | None = None) -> None:
+    def settle_completion(
+        self, completion: int, ok: bool, proposal: Proposal | None, error: str | None = None, *, unknown: bool = False
+    ) -> None:
         with self.write() as connection:
-            ledger.settle(connection, completion, ok, proposal, error, time.time())
+            ledger.settle(connection, completion, ok, proposal, error, time.time(), unknown=unknown)
 
     def spent(self, search: int) -> Spent:
         """What *search*'s proposer calls cost, and what those in flight may still cost."""
         with self.read() as connection:
             return queries.spent(connection, search)
 
+    def spent_by_model(self, search: int) -> dict[str, tuple[int, int, float]]:
+        with self.read() as connection:
+            return queries.spent_by_model(connection, search)
+
     # what is known
+
+    def profile(self, evaluation: int) -> Mapping[str, Any]:
+        with self.read() as connection:
+            return snapshot.profile(connection, evaluation)
 
     def known_evaluation(self, search: int, program: str) -> EvaluationView | None:
         with self.read() as connection:

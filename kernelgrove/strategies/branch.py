@@ -80,9 +80,8 @@ class Branch:
                 return [*(self._prunes(index, round_) if round_ > latest else ()), *work[:slots]]
             if index.flying:
                 return []
-            done = pruners.at_floor(index, self.limits)
-            if done or (round_ and not index.of_round(round_)):
-                return [*self._prunes(index, round_), Stop(done or _no_more_ideas(index, round_))]
+            if round_ and not index.of_round(round_):
+                return [*self._prunes(index, round_), Stop(_no_more_ideas(index, round_))]
         return [*self._prunes(index, self.rounds), Stop(f"all {self.rounds} rounds are done")]
 
     def _round(self, index: Fold, round_: int) -> list[Action]:

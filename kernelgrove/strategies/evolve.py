@@ -92,7 +92,6 @@ class Evolve:
         first = [v for v in range(self.islands * self.starts) if v not in index.translated]
         if first:
             return [Implement(view.root, v) for v in first[:slots]]
-        done = pruners.at_floor(index, self.limits)
         prunes = self._tried(index)
         gone = {a.node for a in prunes}
         work = repairs.begun(index, gone, self.repairs)
@@ -100,7 +99,7 @@ class Evolve:
         coming = sum(job.kind is JobKind.IDEATE for job in index.flying)
         born = index.begun + len(index.unasked) - len(gone)
         room = min(self.at_once - repairs.under_way(index, work), slots - len(work), self.ideas - born - coming)
-        if not done and room > 0:
+        if room > 0:
             prunes += pruners.idle(index, work, {i.node for i in index.passed[:3]} | gone, self.limits)
             gone = {a.node for a in prunes}
             breeding = _Breeding(self, index, rng, gone)
@@ -109,7 +108,7 @@ class Evolve:
             work += [idea for idea in bred if idea is not None]
         if work or index.flying:
             return [*prunes, *work[:slots]]
-        return [*prunes, Stop(done or (f"{born} ideas were tried" if born else "nothing to breed from has passed"))]
+        return [*prunes, Stop(f"{born} ideas were tried" if born else "nothing to breed from has passed")]
 
     def _tried(self, index: Fold) -> list[Prune]:
         """Prunes of ideas that say what another one on the same program, or one before it in its line, says."""

@@ -67,19 +67,18 @@ class Mcts:
         missing = [v for v in range(self.starts) if v not in index.translated]
         if missing:
             return [Implement(view.root, v) for v in missing[:slots]]
-        done = pruners.at_floor(index, self.limits)
         prunes: list[Prune] = []
         work = repairs.begun(index, (), self.repairs)
         asked = sum(int(j.payload["count"]) for j in index.jobs(JobKind.IDEATE))
         room = min(self.at_once - repairs.under_way(index, work), slots - len(work), self.ideas - asked)
-        if not done and room > 0:
+        if room > 0:
             prunes = pruners.idle(index, work, {i.node for i in index.passed[:3]}, self.limits)
             walks = _Walks(self, index, rng, {a.node for a in prunes})
             work += [idea for idea in (walks.next() for _ in range(room)) if idea is not None]
         if work or index.flying:
             return [*prunes, *work[:slots]]
         spent = f"all {self.ideas} ideas were asked for"
-        return [*prunes, Stop(done or (spent if asked >= self.ideas else "no node has more ideas"))]
+        return [*prunes, Stop(spent if asked >= self.ideas else "no node has more ideas")]
 
 
 class _Walks:

@@ -143,12 +143,9 @@ def dominated(fold: Fold, node: NodeView) -> str | None:
     )
 
 
-def at_floor(fold: Fold, limits: Limits) -> str | None:
-    """Nothing is left to gain: the leader takes what moving its bytes once takes, which no kernel goes below."""
-    leader = fold.leader
-    judged = fold.verdict(leader) if leader is not None else None
-    if not limits.prune or judged is None or judged.floor_ms is None or judged.time_ms is None:
+def nothing_left(leader: ImplementationView, floor_ms: float) -> str | None:
+    """Why no search can go on from here: *leader* takes what moving its bytes once takes (*floor_ms*), which no kernel
+    goes below."""
+    if leader.time_ms is None or leader.time_ms > _FLOOR * floor_ms:
         return None
-    if judged.time_ms > _FLOOR * judged.floor_ms:
-        return None
-    return f"nothing left to gain: {judged.time_ms:.4g} ms, and moving the bytes alone takes {judged.floor_ms:.4g} ms"
+    return f"nothing is left to gain: {leader.time_ms:.4g} ms, and moving the bytes alone takes {floor_ms:.4g} ms"

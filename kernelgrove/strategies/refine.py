@@ -57,8 +57,7 @@ class Refine:
         chains = _chains(index)
         prunes: list[Action] = []
         work: list[Action] = []
-        done = pruners.at_floor(index, self.limits)
-        for place in range(0 if done else self.chains):
+        for place in range(self.chains):
             mine = [chains[v] for v in sorted(chains) if v % self.chains == place]
             if len(work) == slots or (mine and mine[-1].busy) or sum(_turns(index, c) for c in mine) >= self.turns:
                 continue
@@ -72,7 +71,7 @@ class Refine:
                 prunes.append(Prune(last.id, f"its chain is given up: {why}"))
         if work or index.flying:
             return [*prunes, *work]
-        return [Stop(done or f"all {self.chains} chains had their turns")]
+        return [Stop(f"all {self.chains} chains had their turns")]
 
     def _turn(self, index: Fold, chain: _Chain) -> tuple[Action | None, str]:
         """The chain's next turn, or None and why it is given up."""

@@ -98,9 +98,8 @@ class TreeOfThought:
                 return [*dropped, *work[:slots]]
             if index.flying:
                 return []
-            done = pruners.at_floor(index, self.limits)
-            if done or (thinking is not None and not thinking.leaves):
-                return [Stop(done or f"no more ideas in round {round_}")]
+            if thinking is not None and not thinking.leaves:
+                return [Stop(f"no more ideas in round {round_}")]
         return [Stop(f"all {self.rounds} rounds are done")]
 
     def _round(self, index: Fold, thinking: _Thinking | None) -> Sequence[Action]:

@@ -1,21 +1,29 @@
-"""What every proposer must do. A new one is added to ``MAKERS`` first; one that needs a paid call is given a stand-in
-for the wire and is otherwise the real thing.
+"""What every proposer must do. A new one is added to ``MAKERS`` first; one that needs a paid call is given a server on
+loopback that speaks its protocol (``tests/wire``) and is otherwise the real thing, SDK included.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from kernelgrove.engine.proposers.base import PROVIDERS, make
-from kernelgrove.errors import ProposerError, StoreError, UsageError
+sys.path.append(str(Path(__file__).parents[1] / "wire"))
+from clients import environment, options
+from dialects import DIALECTS
+from fake_server import Asked, Dialect, Say, serving
+
+from kernelgrove.engine.proposers.base import PROVIDERS, make, weighted
+from kernelgrove.engine.proposers.settings import names
+from kernelgrove.errors import EnvironmentLacks, ProposerError, StoreError, UsageError
 from kernelgrove.model import Basis, Device, Idea, Ideate, Instance, JobKind
 from kernelgrove.ports import Attempt, IdeasResult, PlannedJob, Proposal, ProposalRequest, Proposer, SearchSpec
 from kernelgrove.problems.problem import load, sized_source
@@ -85,16 +93,54 @@ def _grove(folder: Path) -> Proposer:
     return make(f"recorded:{path}#s{search}")
 
 
-MAKERS: dict[str, Callable[[Path], Proposer]] = {"rules": _rules, "jsonl": _jsonl, "grove": _grove}
+#: Answers a prompt on standard input as a well-behaved model would.
+_ANSWERER = f"""
+import json, re, sys
+prompt = sys.stdin.read()
+wanted = re.search(r"Name (\\d+) ideas?\\b", prompt)
+if wanted:
+    ideas = [dict(text=f"Use {{n + 4}} warps", category="occupancy") for n in range(int(wanted[1]))]
+    print(json.dumps(dict(ideas=ideas)))
+else:
+    print("```python\\n" + {CODE!r} + "```")
+"""
 
 
-@pytest.fixture(params=MAKERS)
-def proposer(request: pytest.FixtureRequest, tmp_path: Path) -> Proposer:
-    return MAKERS[request.param](tmp_path)
+def _command(folder: Path) -> Proposer:
+    script = folder / "answer.py"
+    script.write_text(_ANSWERER)
+    return make(f"command:{shlex.quote(sys.executable)} {shlex.quote(str(script))}")
+
+
+MAKERS: dict[str, Callable[[Path], Proposer]] = {
+    "rules": _rules,
+    "jsonl": _jsonl,
+    "grove": _grove,
+    "command": _command,
+}
+SERVED: dict[str, Dialect] = {dialect.name: dialect for dialect in DIALECTS}
+
+
+def _say(asked: Asked, number: int) -> Say:
+    wanted = re.search(r"Name (\d+) ideas?\b", asked.prompt)
+    if wanted is None:
+        return Say(f"```python\n{CODE}```")
+    ideas = [{"text": f"Use {n + 4} warps", "rationale": "", "category": "occupancy"} for n in range(int(wanted[1]))]
+    return Say(json.dumps({"ideas": ideas}))
+
+
+@pytest.fixture(params=[*MAKERS, *SERVED])
+def proposer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proposer]:
+    if request.param in MAKERS:
+        yield MAKERS[request.param](tmp_path)
+        return
+    environment(monkeypatch, tmp_path)
+    with serving(SERVED[request.param], _say) as server:
+        yield make(f"{request.param}:fake", options(server, timeout_s=10.0, deadline_s=20.0))
 
 
 def test_it_has_the_shape_of_the_port_and_a_name(proposer: Proposer) -> None:
-    assert isinstance(proposer, Proposer) and proposer.name.split(":")[0] in PROVIDERS
+    assert isinstance(proposer, Proposer) and proposer.name.split(":")[0] in {*PROVIDERS, *names()}
 
 
 def test_ideas_are_sentences_and_no_more_than_asked(proposer: Proposer) -> None:
@@ -181,6 +227,83 @@ def test_a_wrong_line_is_named(line: str, says: str, tmp_path: Path) -> None:
 def test_a_wrong_name_is_a_usage_error_that_says_what_there_is(spec: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         make(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("openai", "names no model"),
+        ("openai-compatible:m", "OPENAI_COMPATIBLE_BASE_URL"),
+        ("openai-compatible:m@http://user:secret@host/v1", "password"),
+        ("command:", "names no command"),
+        ("command:no-such-program-anywhere -x", "no program 'no-such-program-anywhere'"),
+        ("command:'unbalanced", "quotes"),
+        ("queue:me", "takes no model"),
+    ],
+)
+def test_a_wrong_way_to_a_model_is_a_usage_error(
+    spec: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment(monkeypatch, tmp_path)
+    monkeypatch.delenv("OPENAI_COMPATIBLE_BASE_URL", raising=False)
+    with pytest.raises(UsageError, match=says):
+        make(spec)
+
+
+def test_a_key_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment(monkeypatch, tmp_path)
+    for name in ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "DEEPSEEK_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for spec, name in {
+        "openai:x": "OPENAI",
+        "google:x": "GEMINI",
+        "anthropic:x": "ANTHROPIC",
+        "deepseek:x": "DEEPSEEK",
+    }.items():
+        with pytest.raises(EnvironmentLacks, match=f"{name}_API_KEY"):
+            make(spec)
+    key = tmp_path / "key"
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", str(key))
+    with pytest.raises(EnvironmentLacks, match="cannot be read"):
+        make("openai:x")
+    key.write_text("\n")
+    with pytest.raises(EnvironmentLacks, match="is empty"):
+        make("openai:x")
+    key.write_text("sk-from-a-file\n")
+    assert make("openai:x").name == "openai:x"
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "weight"),
+    [
+        ("openai:gpt-5=2", "openai:gpt-5", 2.0),
+        (" rules ", "rules", 1.0),
+        ("ollama:qwen3:32b=.5", "ollama:qwen3:32b", 0.5),
+        ("command:ask --tries=2", "command:ask --tries=2", 1.0),
+        ("command:ask --tries=2 =3", "command:ask --tries=2", 3.0),
+    ],
+)
+def test_a_weight_stands_behind_the_name(text: str, spec: str, weight: float) -> None:
+    found = weighted(text)
+    assert (found.spec, found.weight) == (spec, weight)
+    with pytest.raises(UsageError, match="weight"):
+        weighted("openai:gpt-5=0")
+
+
+def test_a_command_that_fails_says_so(tmp_path: Path) -> None:
+    from kernelgrove.engine.proposers.failures import CallFailed, Failure
+
+    with pytest.raises(CallFailed, match="code 3: no credit left") as caught:
+        make("command:sh -c 'echo no credit left >&2; exit 3'").propose(IMPLEMENT)
+    assert caught.value.kind is Failure.SERVER
+    with pytest.raises(CallFailed) as caught:
+        make("command:cat /dev/null").propose(IMPLEMENT)
+    assert caught.value.kind is Failure.EMPTY
+
+
+def test_the_queue_answers_nothing_itself() -> None:
+    with pytest.raises(ProposerError, match="kernelgrove tasks"):
+        make("queue").propose(IMPLEMENT)
 
 
 def test_a_grove_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:

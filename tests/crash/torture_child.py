@@ -70,8 +70,8 @@ def run(db: str, search: int, started: Any, told: int, tree: dict[str, int]) -> 
             sent(completion)
             say("sent", completion)
 
-        def tell_settled(completion: int, ok: bool, *rest: Any) -> None:
-            settle(completion, ok, *rest)
+        def tell_settled(completion: int, ok: bool, *rest: Any, **more: Any) -> None:
+            settle(completion, ok, *rest, **more)
             say("settled", completion)
 
         store.record, store.finish = tell_record, tell_finish  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kernelgrove.engine.evaluator.sandbox import Policy, claim_user, clean_environment, default_read_paths, processes_of
+from kernelgrove.engine.evaluator.workers import import_paths
 
 pytestmark = pytest.mark.gpu
 NURSERY = Path(__file__).parents[1] / "sandbox" / "in_the_sandbox.py"
@@ -46,7 +47,7 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         open_files=1024,
     )
     question = {
-        "path": sys.path,
+        "path": import_paths(),
         "policy": asdict(policy),
         "imports": ["torch", "triton"],
         "facts": {"secret": str(folder / "secret"), "judge": os.getpid()},

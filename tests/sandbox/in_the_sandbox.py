@@ -125,6 +125,13 @@ def works_where_the_folder_above_is_closed() -> str:
     return f"{os.access(FACTS['scratch'], os.W_OK)} {path.parent == Path(FACTS['scratch'])}"
 
 
+def works_priorities() -> str:
+    core = min(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, [core])
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    return f"{len(os.sched_getaffinity(0))} core, niceness {os.nice(1)}"
+
+
 # ------------------------------------------------------------------------------------------------ what must not
 
 
@@ -194,6 +201,36 @@ def limit_parent() -> str:
     import resource
 
     resource.prlimit(FACTS["judge"], resource.RLIMIT_CPU, (1, 1))
+    return "worked"
+
+
+def renice_parent() -> str:
+    os.setpriority(os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, os.getppid()))
+    return "worked"
+
+
+def renice_user() -> str:
+    os.setpriority(os.PRIO_USER, 0, 19)
+    return "worked"
+
+
+def pin_parent() -> str:
+    os.sched_setaffinity(os.getppid(), os.sched_getaffinity(os.getppid()))
+    return "worked"
+
+
+def reschedule_parent() -> str:
+    os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0))
+    return "worked"
+
+
+def delay_parents_disk() -> str:
+    number = 251 if os.uname().machine == "x86_64" else 30  # ioprio_set
+    return _errno(libc.syscall(number, 1, os.getppid(), 2 << 13 | 4))
+
+
+def nameless_memory() -> str:
+    os.memfd_create("x")
     return "worked"
 
 

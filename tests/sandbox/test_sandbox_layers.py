@@ -44,6 +44,7 @@ WORKS = {
     "works_gcc": "compiled",
     "works_python": "7",
     "stream_pair": "passes",
+    "works_priorities": "1 core, niceness 1",
     "ask_again_for_parent": "worked",
     "score": "1000",
     "no_new_privileges": "1",
@@ -66,6 +67,10 @@ STOPPED = {
     "ptrace_parent": ("seccomp", "errno 1"),
     "read_parent_memory": ("seccomp", "errno 1"),
     "limit_parent": ("seccomp", "PermissionError"),
+    "renice_parent": ("seccomp", "PermissionError"),
+    "pin_parent": ("seccomp", "PermissionError"),
+    "reschedule_parent": ("seccomp", "PermissionError"),
+    "delay_parents_disk": ("seccomp", "errno 1"),
     "tcp": ("seccomp", "PermissionError"),
     "udp": ("seccomp", "PermissionError"),
     "netlink": ("seccomp", "PermissionError"),
@@ -77,6 +82,8 @@ STOPPED = {
     "shared_memory": ("seccomp", "errno 1"),
     "forget_parent": ("seccomp", "errno 1"),
     "send_orphans_away": ("seccomp", "errno 1"),
+    "renice_user": ("seccomp", "PermissionError"),
+    "nameless_memory": ("seccomp", "PermissionError"),
     "become_root": ("capabilities", ("PermissionError", "OSError: [Errno 22]")),  # 22: no user 0 in its namespace
     "much_memory": ("memory_limit", "MemoryError"),
     "long_file": ("limits", "OSError: [Errno 27]"),
@@ -385,14 +392,23 @@ def test_filter_denies_by_number_and_argument() -> None:
         (number("prctl"), (15, 0), allow, allow),
         (number("prlimit64"), (0, 7), allow, allow),
         (number("prlimit64"), (1234, 7), deny, deny),
+        (number("sched_setaffinity"), (0, 8), allow, allow),
+        (number("sched_setaffinity"), (1234, 8), deny, deny),
+        (number("sched_setscheduler"), (1234, 5), deny, deny),
+        (number("setpriority"), (0, 0, 5), allow, allow),
+        (number("setpriority"), (0, 1234, 5), deny, deny),
+        (number("setpriority"), (2, 0, 5), deny, deny),  # all of this user
+        (number("ioprio_set"), (1, 0, 3), allow, allow),
+        (number("ioprio_set"), (1, 1234, 3), deny, deny),
+        (number("ioprio_set"), (3, 0, 3), deny, deny),
+        (number("memfd_create"), (), deny, deny),
         (0, (), allow, allow),
     ]
+    closed_to, open_to = seccomp.program(network=False, gpu=False), seccomp.program(network=True, gpu=False)
     for nr, arguments, closed, opened in cases:
-        assert (run(seccomp.program(False), nr, arguments), run(seccomp.program(True), nr, arguments)) == (
-            closed,
-            opened,
-        )
-    assert run(seccomp.program(False), number("ptrace"), (), arch=0x40000003) == deny
+        assert (run(closed_to, nr, arguments), run(open_to, nr, arguments)) == (closed, opened), (nr, arguments)
+    assert run(closed_to, number("ptrace"), (), arch=0x40000003) == deny
+    assert run(seccomp.program(network=False, gpu=True), number("memfd_create"), ()) == allow
 
 
 def run(program: bytes, nr: int | None, arguments: tuple[int, ...], arch: int | None = None) -> int:

@@ -26,12 +26,12 @@ def imported(*arguments: str) -> str:
     return done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["--help", "--version", "run --help"])
+@pytest.mark.parametrize("command", ["--help", "--version", "run --help", "tasks --help", "prompt --help"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     assert imported(*command.split()) == "[]"
 
 
-@pytest.mark.parametrize("command", ["ls", "ls --json"])
+@pytest.mark.parametrize("command", ["ls", "ls --json", "tasks ls"])
 def test_reading_a_grove_imports_no_torch(command: str, tmp_path: Path) -> None:
     grove = str(tmp_path / "grove.db")
     open_store(grove, create=True).close()

@@ -63,7 +63,9 @@ def test_durations(text: str, seconds: float) -> None:
         ({"budget_time": "soon"}, "--budget-time must be a time above zero, such as 90, 15m or 1h30m, not 'soon'."),
         ({"budget_time": ""}, "--budget-time must be a time above zero"),
         ({"precision": "tf23"}, "one of default, strict, tf32, any (did you mean tf32?), not 'tf23'"),
-        ({"backend": "hip"}, "--backend must be one of triton, cuda, not 'hip'."),
+        ({"backend": "hip"}, "--backend must be one of triton, cuda, torch, not 'hip'."),
+        ({"require": "fast"}, "--require must be one of custom, not 'fast'."),
+        ({"baselines": "eager,best"}, "--baselines must be one or more of eager, compile, max-autotune"),
         ({"width": "3,0"}, "--width must be whole numbers from 1, such as 3,4,4,5, not '3,0'."),
         ({"temperature": 2.5}, "--temperature must be a number from 0 to 2, not 2.5."),
         ({"tolerance": float("nan")}, "--tolerance must be a number above 0"),
@@ -101,6 +103,18 @@ def test_a_strategy_option_in_two_places_is_refused() -> None:
 
 def test_what_was_not_given_is_not_stored() -> None:
     assert SearchConfig.load({"budget_evals": 3}).search_options == {
-        **{"backend": "triton", "trials": 5, "samples": 100, "timeout_s": 60.0, "parallel": 4},
+        **{
+            "backend": "triton",
+            "trials": 5,
+            "samples": 100,
+            "timeout_s": 60.0,
+            "baselines": ["eager", "compile"],
+            "parallel": 4,
+        },
         "budget_evals": 3,
     }
+
+
+def test_eager_is_always_among_the_baselines() -> None:
+    assert SearchConfig.load({"baselines": "max-autotune"}, alone=True).baselines == ("eager", "max-autotune")
+    assert SearchConfig.load({}, alone=True).search_options["baselines"] == ["eager", "compile"]

@@ -231,6 +231,7 @@ def test_what_a_proposer_is_told(store: SqliteStore) -> None:
         assert request.lineage[-1] == request.base.idea
         told_of = [a for a in request.tried if a.outcome is not None]
         assert len(told_of) == 3 and all(a.code is None for a in told_of)
+        assert request.translation is not None and request.translation.idea == ROOT_IDEA
     assert len({r.seed for r in asked.values()}) == len(asked)
 
 

@@ -12,7 +12,7 @@ def softmax_case(rows: int = 64, columns: int = 1000):
     torch.manual_seed(0)
     x = torch.randn(rows, columns)
     own, exact = torch.softmax(x, -1), torch.softmax(x.double(), -1)
-    return x, expect("", own, exact, columns, "none", False)
+    return x, expect("", own, exact, columns, "none")
 
 
 def test_own_result_and_other_summation_orders_pass():
@@ -40,8 +40,8 @@ def test_tf32_matmul_fails_strict_and_passes_where_it_is_allowed():
         return ((t.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
     got = (rounded(a).double() @ rounded(b).double()).float()
-    assert compare(got, expect("", a @ b, exact, 512, "none", False)).message
-    assert not compare(got, expect("", a @ b, exact, 512, "tf32", False)).message
+    assert compare(got, expect("", a @ b, exact, 512, "none")).message
+    assert not compare(got, expect("", a @ b, exact, 512, "tf32")).message
 
 
 def test_message_names_the_element_the_values_and_where():
@@ -60,7 +60,7 @@ def test_message_names_the_element_the_values_and_where():
 def test_one_small_row_is_judged_by_its_own_scale():
     exact = torch.ones(4, 64, dtype=torch.float64)
     exact[2] *= 1e-6
-    expected = expect("", exact.float(), exact, 1, "none", False)
+    expected = expect("", exact.float(), exact, 1, "none")
     got = exact.float()
     got[2] *= 1.01
     assert "row 2 of 4" in compare(got, expected).message
@@ -69,29 +69,18 @@ def test_one_small_row_is_judged_by_its_own_scale():
 def test_nan_and_infinity_must_be_where_the_reference_has_them():
     exact = torch.ones(2, 40, dtype=torch.float64)
     exact[0, 1], exact[1, 1] = float("inf"), float("nan")
-    expected = expect("", exact.float(), exact, 1, "none", False)
+    expected = expect("", exact.float(), exact, 1, "none")
     assert not compare(exact.float(), expected).message
     assert compare(torch.ones(2, 40), expected).message
 
 
 def test_integers_are_exact():
     wanted = torch.arange(10).reshape(2, 5)
-    expected = expect("[1]", wanted, wanted, 1, "none", False)
+    expected = expect("[1]", wanted, wanted, 1, "none")
     assert not compare(wanted.clone(), expected).message
     got = wanted.clone()
     got[1, 2] = 0
     assert compare(got, expected).message == "output[1][1, 2] is 0, expected 7; 1 of 10 elements differ"
-
-
-def test_random_outputs_are_compared_by_distribution():
-    torch.manual_seed(2)
-    wanted = torch.nn.functional.dropout(torch.ones(200, 200), 0.5)
-    expected = expect("", wanted, None, 1, "none", True)
-    assert not compare(torch.nn.functional.dropout(torch.ones(200, 200), 0.5), expected).message
-    assert (
-        "share of zeros" in compare(torch.ones(200, 200), expected).message
-        or compare(torch.ones(200, 200), expected).message
-    )
 
 
 def test_kernelbench_rule_on_request():

@@ -12,11 +12,21 @@ import pytest
 from kernelgrove.engine.gpus import specs
 from kernelgrove.errors import UsageError
 
-NAMES = ["RTX_4070_LAPTOP", "L40S", "H100", "H200", "A100", "A100_80GB", "L4", "T4", "A10G"]
-CORES_PER_SM = {"sm_75": 64, "sm_80": 64, "sm_86": 128, "sm_89": 128, "sm_90": 128}
-SHARED_KB = {"sm_75": (64, 64), "sm_80": (164, 163), "sm_86": (100, 99), "sm_89": (100, 99), "sm_90": (228, 227)}
+#: Those of TritonLLM, then those that this program adds.
+NAMES = [
+    *("RTX_4070_LAPTOP", "L40S", "H100", "A100", "A100_80GB", "L4", "T4", "A10G"),
+    *("H200", "B200", "RTX_4090", "RTX_5090", "L40", "MI300X", "MI325X"),
+]
+CORES_PER_SM = {
+    "sm_75": 64, "sm_80": 64, "sm_86": 128, "sm_89": 128, "sm_90": 128, "sm_100": 128, "sm_120": 128, "gfx942": 128
+}  # fmt: skip
+SHARED_KB = {
+    "sm_75": (64, 64), "sm_80": (164, 163), "sm_86": (100, 99), "sm_89": (100, 99), "sm_90": (228, 227),
+    "sm_100": (228, 227), "sm_120": (100, 99), "gfx942": (64, 64),
+}  # fmt: skip
 THREADS_BLOCKS = {
-    "sm_75": (1024, 16), "sm_80": (2048, 32), "sm_86": (1536, 16), "sm_89": (1536, 24), "sm_90": (2048, 32)
+    "sm_75": (1024, 16), "sm_80": (2048, 32), "sm_86": (1536, 16), "sm_89": (1536, 24), "sm_90": (2048, 32),
+    "sm_100": (2048, 32), "sm_120": (1536, 24), "gfx942": (2048, 16),
 }  # fmt: skip
 
 
@@ -27,7 +37,8 @@ def test_exactly_the_gpus_of_this_version() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_numbers_agree_with_each_other(name: str) -> None:
     spec = specs.find(name)
-    assert spec.arch == f"sm_{spec.capability[0]}{spec.capability[1]}"
+    prefix = {"cuda": "sm_", "hip": "gfx"}[spec.backend]
+    assert spec.arch.startswith(f"{prefix}{spec.capability[0]}{spec.capability[1]}")
     peak = spec.sms * CORES_PER_SM[spec.arch] * 2 * spec.boost_clock_ghz / 1e3
     assert spec.fp32_tflops == pytest.approx(peak, rel=0.02)
     assert (spec.shared_kb_per_sm, spec.shared_kb_per_block) == SHARED_KB[spec.arch]
@@ -49,6 +60,25 @@ def test_figures_that_are_often_wrong() -> None:
 @pytest.mark.parametrize("said", ["h100", "H100", " rtx-4070 laptop ", "NVIDIA H100 80GB HBM3", "tesla t4"])
 def test_find_forgives_spelling(said: str) -> None:
     assert specs.find(said).name in NAMES
+
+
+def test_a_file_of_the_users_own_adds_one_and_changes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "gpus.toml"
+    own.write_text("[H100]\nboost_clock_ghz = 1.5\n\n[MY_H200]\n" + _as_toml(specs.find("H200"), matches=["My Card"]))
+    monkeypatch.setenv("KERNELGROVE_GPUS", str(own))
+    assert specs.find("H100").boost_clock_ghz == 1.5 and specs.find("H100").sms == 132
+    assert specs.find("my-h200").arch == "sm_90"
+    found = specs.match("my card")
+    assert found is not None and found.name == "MY_H200"
+    monkeypatch.setenv("KERNELGROVE_GPUS", str(tmp_path / "none.toml"))
+    with pytest.raises(UsageError, match="cannot be read"):
+        specs.find("H100")
+
+
+def _as_toml(spec: specs.GpuSpec, **changed: object) -> str:
+    facts = {**spec.facts(), **changed}
+    del facts["name"]
+    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in facts.items() if value is not None)
 
 
 def test_find_names_the_nearest() -> None:

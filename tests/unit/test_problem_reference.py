@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from kernelgrove.errors import ProblemError
-from kernelgrove.problems.audit import audit, weaknesses
+from kernelgrove.problems.audit import weaknesses
 from kernelgrove.problems.outputs import flatten
 from kernelgrove.problems.reference import Reference, validate
 
@@ -183,18 +184,37 @@ def test_flatten_walks_any_tuple_or_mapping() -> None:
     assert flatten([]) == []
 
 
-def test_a_degenerate_problem_is_told() -> None:
-    zero = audit(Reference(GOOD.replace("* self.scale", "* 1e-6"), "f"))
-    assert any("zeros" in line for line in zero) and all(line.startswith("degenerate: ") for line in zero)
-    same = audit(Reference(GOOD.replace("self.linear(x) * self.scale", "x * 0 + torch.arange(12.0)"), "f"))
-    assert [line for line in same if "another seed" in line] == same != []
-    assert audit(Reference(GOOD, "f")) == []
+def allclose_to(expected: list[torch.Tensor], tolerance: float) -> Callable[[list[torch.Tensor]], bool]:
+    def passes(answers: list[torch.Tensor]) -> bool:
+        pairs = zip(answers, expected, strict=True)
+        return all(torch.allclose(a.double(), e.double(), rtol=tolerance, atol=tolerance) for a, e in pairs)
+
+    return passes
 
 
-def test_weaknesses_respect_the_tolerance_and_integers() -> None:
+def test_weaknesses_respect_the_rule_and_integers() -> None:
     nearly = [torch.full((4,), 0.05)]
-    assert weaknesses(nearly, [torch.full((4,), 9.0)], 0.1)
-    assert not any("zeros" in line for line in weaknesses(nearly, nearly, 1e-3))
+    assert weaknesses(nearly, [torch.full((4,), 9.0)], allclose_to(nearly, 0.1))
+    assert not any("zeros" in line for line in weaknesses(nearly, nearly, allclose_to(nearly, 1e-3)))
     counts = [torch.tensor([1, 2, 3])]
-    assert weaknesses(counts, [torch.tensor([1, 2, 4])]) == []
-    assert weaknesses(counts, [torch.tensor([1, 2])]) == []
+    assert weaknesses(counts, [torch.tensor([1, 2, 4])], allclose_to(counts, 0.0)) == []
+    assert weaknesses(counts, [torch.tensor([1, 2])], allclose_to(counts, 0.0)) == []
+    tail = [torch.cat([torch.ones(15), torch.zeros(1)])]
+    assert any("tail" in line for line in weaknesses(tail, [torch.ones(16)], allclose_to(tail, 1e-3)))
+
+
+def returning(output: str) -> tuple[str, str]:
+    return "return self.linear(x) * self.scale", f"return {output}"
+
+
+def test_outputs_that_cannot_be_compared() -> None:
+    good = "{'y': self.linear(x), 'n': 5, 'total': 0.5, 'how': 'sum', 'rest': None}"
+    assert len(validate(Reference(GOOD.replace(*returning(good)), "f"), "cpu").outputs) == 5
+    assert (
+        "output['on'] of forward() of Model in f.py is a device, which cannot be compared. Return tensors"
+        in refusal(returning("{'y': self.linear(x), 'on': x.device}"))
+    )
+    assert "output[1] of forward() of Model in f.py is nan" in refusal(returning("self.linear(x), float('nan')"))
+    assert "returns 71 outputs" in refusal(returning("[self.linear(x), *range(70)]"))
+    many = GOOD.replace(*returning("[self.linear(x)] * 70"))
+    assert len(validate(Reference(many, "f"), "cpu").outputs) == 70

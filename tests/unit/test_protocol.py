@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,12 +14,13 @@ from hypothesis import strategies as st
 from kernelgrove.engine.evaluator import protocol
 from kernelgrove.engine.evaluator.protocol import PeerGone, ProtocolBreak, Reply, parse_reply
 from kernelgrove.engine.evaluator.structure import flatten, pack, unpack
+from kernelgrove.engine.evaluator.workers import Worker
 
 
-def datagram(kind: Reply, sequence: int, payload: dict) -> bytes:
+def datagram(kind: Reply, number: int, payload: dict) -> bytes:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        protocol.send_reply(ours, kind, sequence, payload)
+        protocol.send_reply(ours, kind, number, payload)
         return theirs.recv(1 << 17)
 
 
@@ -46,6 +49,22 @@ def test_failure_is_always_an_answer():
 def test_anything_else_breaks_the_protocol(data):
     with pytest.raises(ProtocolBreak):
         parse_reply(data, 7, Reply.CALLED)
+
+
+def test_no_reply_can_be_sent_before_its_request_was_read():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        owner = SimpleNamespace(slept_s=lambda pid: 0.0)
+        worker = Worker(owner, ours, 0, "", None)  # type: ignore[arg-type]
+        asked = []
+        for _ in range(4):
+            worker.send("go", {})
+            asked.append(protocol.receive_with_fds(theirs)[0]["number"])
+        steps = {later - earlier for earlier, later in itertools.pairwise(asked)}
+        assert len(steps) == 3 and 0 not in asked
+        protocol.send_reply(theirs, Reply.TIMED, asked[-1] + 1, {})
+        with pytest.raises(ProtocolBreak, match="another request"):
+            worker.answer(Reply.TIMED, 1.0)
 
 
 @given(st.binary(max_size=200))
@@ -78,6 +97,8 @@ def test_shorten_keeps_both_ends():
 def test_structure_is_flattened_with_paths_and_packed_without_tensors():
     value = {"loss": 1.0, "parts": (2, [3])}
     assert flatten(value) == [("['loss']", 1.0), ("['parts'][0]", 2), ("['parts'][1][0]", 3)]
+    backwards = {"parts": (2, [3]), "loss": 1.0}
+    assert flatten(backwards)[-1] == ("['loss']", 1.0) and flatten(backwards, ordered=True) == flatten(value)
     tensors: list[object] = []
     data = pack([1, {"x": 2.5}], lambda item: isinstance(item, float), tensors)
     assert tensors == [2.5] and unpack(data, ["back"]) == [1, {"x": "back"}]

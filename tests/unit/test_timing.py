@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import pytest
 
-from kernelgrove.engine.evaluator.locks import Turns
-from kernelgrove.engine.evaluator.timing import Round, describe, figure, repetitions
+from kernelgrove.engine.evaluator.timing import (
+    Chunk,
+    Round,
+    bootstrap,
+    calls_a_chunk,
+    describe,
+    figure,
+    ratio,
+    repetitions,
+    sealed,
+)
 
 
 def loops(claim: float, wall_per_call: float, count: int = 50) -> list[Round]:
@@ -25,10 +31,10 @@ def test_understated_claim_is_replaced_by_the_bound():
     assert found.time_ms > 0.085 and found.detail["clock"] == "judge"
 
 
-def test_a_few_slow_calls_do_not_make_a_liar():
+def test_a_round_that_was_disturbed_does_not_make_a_liar():
     claims = (0.1,) * 45 + (2.0,) * 5
-    timed = Round(claims, sum(claims) + 50 * 0.07)
-    assert figure([timed, timed], around_ms=0.07).detail["clock"] == "events"
+    disturbed = Round(claims, sum(claims) + 50 * 0.07)
+    assert figure([disturbed, *loops(0.1, 0.17)], around_ms=0.07).detail["clock"] == "events"
 
 
 def test_statistics_are_the_seeds():
@@ -47,30 +53,65 @@ def test_repetitions_fit_the_budget():
     assert repetitions(1000.0, 0.07, 100, 2000.0) == 10
 
 
-def test_turns_are_fair_and_exclusive():
-    turns, log, inside = Turns(), [], threading.Semaphore(0)
+def chunks(claim: float, true: float, calls: int = 64, count: int = 5) -> list[Chunk]:
+    return [Chunk((claim,) * calls, 0.6 + calls * (true + 0.004), 0.6 + calls * 0.004)] * count
 
-    def reader(name: str) -> None:
-        with turns.shared():
-            log.append(name)
-            inside.release()
-            time.sleep(0.05)
 
-    def writer() -> None:
-        with turns.alone():
-            log.append("alone")
-            before = len(log)
-            time.sleep(0.05)
-            assert len(log) == before, "somebody came in while one was alone"
+def test_an_honest_sealed_claim_stands():
+    found = sealed(chunks(0.135, 0.136), chunks(0.135, 0.145, calls=1))
+    assert found.time_ms == pytest.approx(0.135) and found.detail["clock"] == "events"
 
-    first = threading.Thread(target=reader, args=("a",))
-    first.start()
-    inside.acquire()
-    alone = threading.Thread(target=writer)
-    alone.start()
-    time.sleep(0.01)
-    late = threading.Thread(target=reader, args=("b",))
-    late.start()
-    for thread in (first, alone, late):
-        thread.join(5)
-    assert log == ["a", "alone", "b"], "a reader that came later went before the waiting writer"
+
+def test_a_claim_that_the_judges_clock_refutes_does_not():
+    found = sealed(chunks(0.010, 0.135))
+    assert found.time_ms > 0.128 and found.detail["clock"] == "judge"
+
+
+def test_one_launch_that_serves_many_calls_is_held_to_one_call_at_a_time():
+    found = sealed(chunks(0.010, 0.010), chunks(0.010, 0.500, calls=1))
+    assert found.time_ms > 0.45 and found.detail["clock"] == "serial"
+
+
+def test_a_claim_of_nothing_is_never_within_reach():
+    """However uncertain the clock is of so short a chunk: a delta is a tenth of the bound at most."""
+    found = sealed([Chunk((0.0001,), 0.66, 0.6)] * 5)
+    assert found.detail["clock"] == "judge" and found.time_ms == pytest.approx(0.06)
+
+
+def test_skew_among_claims_is_slack_for_honest_kernels_alone():
+    honest = tuple([0.1] * 56 + [0.13] * 8)
+    chunk = Chunk(honest, 0.6 + sum(honest) + 64 * 0.004, 0.6 + 64 * 0.004)
+    assert sealed([chunk] * 5).detail["clock"] == "events"
+    liar = tuple([0.0001] * 40 + [5.0] * 24)
+    assert sealed([Chunk(liar, 0.6 + 64 * 0.3, 0.6)] * 5).time_ms == pytest.approx(0.3)
+
+
+def test_one_lucky_chunk_does_not_make_a_figure():
+    lucky = [*chunks(0.010, 0.010, count=1), *chunks(0.010, 0.135, count=4)]
+    assert sealed(lucky).time_ms > 0.128
+
+
+def test_paired_chunks_cancel_drift():
+    """Both slow down together by half: the ratio does not move, nor its interval."""
+    pairs = [(Round((0.4 * d,) * 9, 1.0), Round((0.1 * d,) * 9, 1.0)) for d in (1.0, 1.1, 1.3, 1.5)]
+    found = ratio(pairs)
+    assert found.value == pytest.approx(4.0) and found.half_width < 1e-9
+
+
+def test_a_noisy_ratio_has_a_wide_interval():
+    pairs = [(Round((b,), 1.0), Round((0.1,), 1.0)) for b in (0.09, 0.11, 0.10, 0.12, 0.08)]
+    low, high = ratio(pairs).interval
+    assert low < 1 < high
+
+
+def test_bootstrap_is_repeatable_and_holds_the_median():
+    values = [1.0, 1.02, 0.98, 1.01, 0.99]
+    low, high = bootstrap(values)
+    assert (low, high) == bootstrap(values) and low <= 1.0 <= high and low >= 0.98 and high <= 1.02
+
+
+def test_calls_a_chunk_fit_memory_queue_and_aim():
+    assert calls_a_chunk(0.1, 30.0, 1 << 20, 1 << 40, 1000) == 256
+    assert calls_a_chunk(0.1, 30.0, 1 << 30, 12 << 30, 1000) == 8
+    assert calls_a_chunk(0.1, 30.0, 1 << 20, 1 << 40, 100) == 64
+    assert calls_a_chunk(500.0, 30.0, 1 << 40, 1, 1) == 1

@@ -8,10 +8,12 @@ descriptor itself (``cudaIpc`` handles are names that any process of the user co
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import math
 import mmap
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,6 +34,10 @@ class Slot:
     def to_json(self) -> list[Any]:
         return [self.offset, self.storage_bytes, list(self.shape), list(self.strides), self.dtype]
 
+    def moved(self, by: int) -> Slot:
+        """The same tensor *by* bytes further on."""
+        return replace(self, offset=self.offset + by)
+
     @staticmethod
     def from_json(data: Sequence[Any]) -> Slot:
         offset, size, shape, strides, dtype = data
@@ -48,7 +54,11 @@ class Spec:
 
     @staticmethod
     def of(tensor: torch.Tensor) -> Spec:
-        return Spec(tuple(tensor.shape), tuple(tensor.stride()), str(tensor.dtype).removeprefix("torch."))
+        """As *tensor* is; one whose elements share memory (an expanded one) gets memory for each."""
+        shape, strides = tuple(tensor.shape), tuple(tensor.stride())
+        if overlaps(shape, strides):
+            strides = tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
+        return Spec(shape, strides, str(tensor.dtype).removeprefix("torch."))
 
     @property
     def storage_bytes(self) -> int:
@@ -56,6 +66,26 @@ class Spec:
             return 0
         extent = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         return extent * torch_dtype(self.dtype).itemsize
+
+
+def overlaps(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether two elements may share memory: unless each stride is past all that smaller ones reach."""
+    reach = 0
+    for stride, size in sorted((stride, size) for size, stride in zip(shape, strides, strict=True) if size != 1):
+        if stride <= reach:
+            return 0 not in shape
+        reach += (size - 1) * stride
+    return False
+
+
+def distinct(tensor: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
+    """A view of *tensor* that has each element of an expanded one (of *like*, where given) once: else such a tensor
+    cannot be written."""
+    like = tensor if like is None else like
+    for dim, (size, stride) in enumerate(zip(like.shape, like.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -103,8 +133,10 @@ class CpuArena(Arena):
     @staticmethod
     def create(size: int) -> CpuArena:
         size = max(size, mmap.PAGESIZE)
-        fd = os.memfd_create("arena", os.MFD_CLOEXEC)
+        fd = os.memfd_create("arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, size)
+        # A worker that shrank it would have the judge killed by SIGBUS at its next look.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return CpuArena(fd, size)
 
 
@@ -182,10 +214,14 @@ class CudaArena(Arena):
         _call(cuda.cuMemGetAllocationGranularity, ctypes.byref(granularity), ctypes.byref(prop), 0)
         size = -(-max(size, 1) // granularity.value) * granularity.value
         handle = ctypes.c_uint64()
-        _call(cuda.cuMemCreate, ctypes.byref(handle), size, ctypes.byref(prop), 0)
+        if cuda.cuMemCreate(ctypes.byref(handle), size, ctypes.byref(prop), 0):
+            torch.cuda.empty_cache()  # what PyTorch keeps of freed tensors is nobody's
+            _call(cuda.cuMemCreate, ctypes.byref(handle), size, ctypes.byref(prop), 0)
         fd = ctypes.c_int(-1)
         _call(cuda.cuMemExportToShareableHandle, ctypes.byref(fd), handle, _POSIX_FD, 0)
-        return CudaArena(device, handle.value, size, fd.value)
+        made = CudaArena(device, handle.value, size, fd.value)
+        made.bytes.zero_()  # the driver does not promise that memory of this process comes back clean
+        return made
 
     @staticmethod
     def open(fd: int, size: int, device: int) -> CudaArena:
@@ -196,6 +232,11 @@ class CudaArena(Arena):
         _call(cuda.cuMemImportFromShareableHandle, ctypes.byref(handle), ctypes.c_void_p(fd), _POSIX_FD)
         os.close(fd)
         return CudaArena(device, handle.value, size, -1)
+
+    def stall(self, stream: int, offset: int, token: int) -> None:
+        """Have *stream* wait until the 32-bit word at *offset* is at least *token*: what is queued after this runs
+        when somebody who shares the arena writes it. Raises CudaError."""
+        _call(_driver().cuStreamWaitValue32_v2, stream, self._address + offset, token, 0)
 
     def close(self) -> None:
         if self._address:
@@ -223,6 +264,7 @@ def _driver() -> ctypes.CDLL:
         library.cuMemExportToShareableHandle.argtypes = (pointer, handle, ctypes.c_int, handle)
         library.cuMemImportFromShareableHandle.argtypes = (pointer, pointer, ctypes.c_int)
         library.cuMemGetAllocationGranularity.argtypes = (pointer, pointer, ctypes.c_int)
+        library.cuStreamWaitValue32_v2.argtypes = (pointer, handle, ctypes.c_uint32, ctypes.c_uint)
         _LIBRARY = library
     return _LIBRARY
 

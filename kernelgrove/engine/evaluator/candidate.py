@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import sys
 import traceback
 import types
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from .arena import distinct
 from .protocol import shorten
 
 FILE_NAME = "candidate.py"
@@ -83,12 +83,12 @@ class Candidate:
             if own.keys() == given.keys() and all(own[name].shape == given[name].shape for name in own):
                 with torch.no_grad():
                     for name, value in given.items():
-                        own[name].copy_(value)
+                        distinct(own[name]).copy_(distinct(value, own[name]))
                 taken = "by name"
         self.model = model
         self._buffers = []
         if isinstance(model, torch.nn.Module):
-            self._buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+            self._buffers = [(buffer, buffer.clone()) for buffer in map(distinct, model.buffers())]
         return taken
 
     def forward(self, inputs: Sequence[Any], seed: int) -> Any:
@@ -99,62 +99,18 @@ class Candidate:
             torch.manual_seed(seed)
             return self.model(*inputs)
 
-    def timed(self, inputs: Sequence[Any]) -> Callable[[], Any]:
+    def bare(self) -> Callable[[Sequence[Any]], Any]:
         """A call with nothing around it, for a timing loop."""
         model = self.model
         torch.set_grad_enabled(False)
-        return lambda: model(*inputs)
+        return lambda inputs: model(*inputs)
 
-
-class Observer(TorchDispatchMode):
-    """Which ATen operators compute something, and whether Triton kernels were launched, during one call."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operators: Counter[str] = Counter()
-        self.launches = 0
-        self._restore: Callable[[], None] = lambda: None
-
-    def __enter__(self) -> Observer:
-        from triton.runtime.jit import JITFunction
-
-        original = JITFunction.run
-        observer = self
-
-        def run(function: Any, *args: Any, **kwargs: Any) -> Any:
-            observer.launches += not kwargs.get("warmup", False)
-            return original(function, *args, **kwargs)
-
-        JITFunction.run = run
-
-        def restore() -> None:
-            JITFunction.run = original
-
-        self._restore = restore
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._restore()
-        super().__exit__(*exception)  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func.is_view and func.overloadpacket.__name__ not in _MOVES:
-            self.operators[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-    def provenance(self) -> str:
-        if not self.launches:
-            return "library"
-        return "mixed" if self.operators else "custom"
-
-
-#: Operators that allocate or move data; they do not make a kernel "mixed".
-_MOVES = frozenset(
-    """empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones ones_like full
-    full_like fill_ zero_ clone copy_ _to_copy detach alias _unsafe_view _reshape_copy set_ resize_ lift_fresh
-    scalar_tensor""".split()
-)
+    def restored(self, inputs: Sequence[Any]) -> Any:
+        """A call with its buffers as constructed, for references whose every call would otherwise differ."""
+        with torch.no_grad():
+            for buffer, saved in self._buffers:
+                buffer.copy_(saved)
+            return self.model(*inputs)
 
 
 def set_precision(policy: str) -> None:
@@ -171,6 +127,8 @@ def set_precision(policy: str) -> None:
 
 # ------------------------------------------------------------------------------------------------ failures
 
+#: How torch says it where it raises a RuntimeError: on a GPU, on the CPU.
+_NO_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator: can't allocate memory")
 _COMPILER_ERRORS = frozenset(
     """CompilationError CompileTimeAssertionFailure UnsupportedLanguageConstruct OutOfResources PTXASError
     InlineAsmError""".split()
@@ -184,7 +142,7 @@ def explain(error: BaseException, stage: str, scratch: str) -> CandidateFailed:
         seen.add(id(cause))
         chain.append(cause)
     for link in chain:
-        if isinstance(link, MemoryError | torch.OutOfMemoryError) or "CUDA out of memory" in str(link):
+        if isinstance(link, MemoryError | torch.OutOfMemoryError) or any(words in str(link) for words in _NO_MEMORY):
             return CandidateFailed("out_of_memory", stage, _sentence(link, scratch))
     for link in chain:
         if type(link).__name__ in _COMPILER_ERRORS:
@@ -197,6 +155,8 @@ def explain(error: BaseException, stage: str, scratch: str) -> CandidateFailed:
 def _sentence(error: BaseException, scratch: str) -> str:
     """Type and text of *error* and the candidate's own lines on its traceback, innermost last."""
     text = str(error).replace(scratch + os.sep, "").strip()
+    if "Error building extension" in text:
+        text = _build_errors(text)
     lines = [f"{type(error).__name__}: {text}" if text else type(error).__name__]
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == f"{scratch}/{FILE_NAME}":
@@ -204,3 +164,10 @@ def _sentence(error: BaseException, scratch: str) -> str:
     if isinstance(error, SyntaxError) and error.text:
         lines.append(f"  line {error.lineno}: {error.text.strip()}")
     return "\n".join(lines)
+
+
+def _build_errors(text: str) -> str:
+    """What the compilers said was wrong, of all that ninja printed."""
+    lines = [line.strip() for line in text.splitlines()]
+    errors = [line for line in lines if re.search(r"\berror\b", line) and not line.startswith("ninja")]
+    return "\n".join(dict.fromkeys(errors[:12])) or text

@@ -11,12 +11,15 @@ element is never asked to be nearer than twice PyTorch's own absolute error in i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .arena import Spec
+from .randomness import Draws, real
+from .structure import described, label
 
 _EPS_FP32 = torch.finfo(torch.float32).eps
 _MIN_ROW = 32
@@ -32,13 +35,16 @@ class Expected:
     fp64 was not possible); *own_rows* is PyTorch's own absolute error a row."""
 
     path: str
-    spec: Spec | None  # None: not a tensor, and *value* must match
+    spec: Spec | None  # None: not a tensor (``values.py``); where *value* is a float, *exact* is a tensor of it
     value: Any = None
     exact: torch.Tensor | None = None
     own_rows: torch.Tensor | None = None
     tolerance: float = 0.0
     random: bool = False
+    draws: Draws | None = None  # of a random tensor: what it is compared with instead
     note: str = ""
+    least: float = 0.0  # a magnitude: errors are never relative to less
+    strained: bool = False  # PyTorch's own error is at the cap: what comes out depends on the order of its sums
 
 
 @dataclass(frozen=True)
@@ -58,44 +64,67 @@ def tolerance(own: float, lowest: float) -> float:
     return min(max(4 * own, lowest), 16 * lowest)
 
 
-def expect(path: str, own: Any, exact: Any, longest_reduction: int, arithmetic: str, random: bool) -> Expected:
-    """Build what to expect of one leaf from PyTorch's *own* result and the fp64 one (None: not possible)."""
-    if not isinstance(own, torch.Tensor):
-        return Expected(path, None, value=own, random=random)
+def expect(
+    path: str,
+    own: torch.Tensor,
+    exact: torch.Tensor | None,
+    longest_reduction: int,
+    arithmetic: str,
+    least: float = 0.0,
+) -> Expected:
+    """Build what to expect of one tensor from PyTorch's *own* result and the fp64 one (None: not possible)."""
     spec = Spec.of(own)
     if not own.dtype.is_floating_point:
         if own.dtype.is_complex:
-            parts = torch.view_as_real(own.resolve_conj())
+            parts = real(own)
             return Expected(path, spec, exact=parts.double(), tolerance=16 * floor(parts.dtype, longest_reduction))
-        return Expected(path, spec, exact=own.clone(), random=random)
-    lowest = floor(own.dtype, longest_reduction, arithmetic)
-    if exact is None or random:
-        note = "" if random else "compared to PyTorch's own result: an fp64 reference was not possible"
-        return Expected(path, spec, exact=own.clone(), tolerance=4 * lowest, random=random, note=note)
+        return Expected(path, spec, exact=own.clone())
+    return expect_floating(path, spec, own, exact, floor(own.dtype, longest_reduction, arithmetic), least)
+
+
+def expect_floating(
+    path: str, spec: Spec | None, own: torch.Tensor, exact: torch.Tensor | None, lowest: float, least: float = 0.0
+) -> Expected:
+    """What to expect of a tensor of real numbers. *lowest* is the ``floor`` of its type and computation."""
+    if exact is None:
+        note = "compared to PyTorch's own result: an fp64 reference was not possible"
+        return Expected(path, spec, exact=own.clone(), tolerance=4 * lowest, note=note, least=least)
     exact = exact.to(torch.float64)
+    if not exact.numel():
+        return Expected(path, spec, exact=exact, tolerance=lowest)
     rows_own, rows_exact = _rows(own), _rows(exact)
     own_rows = torch.zeros(rows_own.shape[0], dtype=torch.float64, device=own.device)
-    worst = 0.0
-    largest = float(exact.abs().max()) if exact.numel() else 0.0
-    for start, stop in _chunks(rows_own):
-        wanted = rows_exact[start:stop]
-        distance = (rows_own[start:stop].double() - wanted).abs().nan_to_num(0.0)
-        own_rows[start:stop] = distance.amax(dim=1)
-        worst = max(worst, float((distance.amax(dim=1) / _scale(wanted, largest)).max()))
-    return Expected(path, spec, exact=exact, own_rows=own_rows, tolerance=tolerance(worst, lowest))
+    for rows, columns in _blocks(rows_own):
+        distance = (rows_own[rows, columns].double() - rows_exact[rows, columns]).abs().nan_to_num(0.0)
+        own_rows[rows] = torch.maximum(own_rows[rows], distance.amax(dim=1))
+    worst = float((own_rows / _scale(rows_exact, least)).max()) if exact.numel() else 0.0
+    limit = tolerance(worst, lowest)
+    return Expected(path, spec, None, exact, own_rows, limit, least=least, strained=4 * worst > 16 * lowest)
+
+
+def expect_random(path: str, first: torch.Tensor, longest_reduction: int, arithmetic: str) -> Expected:
+    """What to expect of a tensor that differs from draw to draw, with one draw of it. Further ones are added to
+    ``draws``."""
+    spec, wanted = Spec.of(first), real(first).clone()
+    if not wanted.dtype.is_floating_point:
+        return Expected(path, spec, exact=wanted, random=True, draws=Draws(wanted, wanted.new_zeros(())))
+    limit = 4 * floor(wanted.dtype, longest_reduction, arithmetic)
+    allowed = limit * _scale(_rows(wanted), 0.0) if wanted.numel() else wanted.new_zeros(1)
+    allowed = allowed.reshape((*wanted.shape[:-1], 1) if len(allowed) > 1 else ())
+    return Expected(path, spec, None, wanted, None, limit, random=True, draws=Draws(wanted, allowed))
 
 
 def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None) -> Verdict:
     """Compare a leaf of the right shape and dtype. *allclose* asks for KernelBench's rule at that tolerance."""
     wanted = expected.exact
     assert wanted is not None
-    if got.dtype.is_complex:
-        got = torch.view_as_real(got.resolve_conj())
+    got = real(got)
     name = f"output{expected.path}"
     if got.numel() == 0:
         return Verdict(0.0)
-    if expected.random:
-        return _compare_distribution(got, wanted, name)
+    if expected.draws is not None:
+        unlike = expected.draws.unlike(got)
+        return Verdict(None, f"{name}: the reference is random, and {unlike}" if unlike else "")
     if not got.dtype.is_floating_point:
         different = got != wanted
         count = int(different.sum())
@@ -104,30 +133,25 @@ def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None
         at = tuple(different.nonzero()[0].tolist())
         message = f"{name}{_at(at)} is {got[at].item()}, expected {wanted[at].item()}; "
         return Verdict(None, message + f"{count} of {got.numel()} elements differ")
-    rows, exact = _rows(got), _rows(wanted)
-    largest = float(wanted.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    mine, exact = _rows(got), _rows(wanted)
+    scale = _scale(exact, expected.least)[:, None]
+    allowed = _allowed(expected, scale)
     worst, worst_at, bad = -1.0, 0, 0
-    columns = rows.shape[1]
-    for start, stop in _chunks(rows):
-        mine, theirs = rows[start:stop].double(), exact[start:stop].double()
-        distance = (mine - theirs).abs()
-        same = (mine == theirs) | (mine.isnan() & theirs.isnan())
-        scale = _scale(theirs, largest)
-        if allclose is not None:
-            allowed = allclose + allclose * theirs.abs()
-        else:
-            allowed = (expected.tolerance * scale)[:, None]
-            if expected.own_rows is not None:
-                allowed = torch.maximum(allowed, 2 * expected.own_rows[start:stop, None])
-        relative = (distance / scale[:, None]).masked_fill(same, 0.0).nan_to_num(math.inf, math.inf)
-        wrong = ~((distance <= allowed) | same)
+    for rows, columns in _blocks(mine):
+        ours, theirs = mine[rows, columns].double(), exact[rows, columns].double()
+        distance = (ours - theirs).abs()
+        same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+        limit = allowed[rows] if allclose is None else allclose + allclose * theirs.abs()
+        relative = (distance / scale[rows]).masked_fill(same, 0.0).nan_to_num(math.inf, math.inf)
+        wrong = ~((distance <= limit) | same)
         bad += int(wrong.sum())
         # The element shown is the worst among those that are wrong, if any are.
         ranked = torch.where(wrong, relative + 1e6, relative) if bad else relative
         value, index = ranked.flatten().max(dim=0)
         if float(value) > worst:
-            worst, worst_at = float(value), start * columns + int(index)
-    at = _unravel(worst_at, tuple(got.shape))
+            row, column = divmod(int(index), ranked.shape[1])
+            worst, worst_at = float(value), (rows.start + row) * mine.shape[1] + columns.start + column
+    at = unravel(worst_at, tuple(got.shape))
     error = worst - 1e6 if worst >= 1e6 and math.isfinite(worst) else worst
     if not bad:
         return Verdict(error)
@@ -143,46 +167,24 @@ def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None
         detail = f"{shown_got:.7g}"
     far = f"error {error:.1e}; " if math.isfinite(error) else ""
     message = f"{name}{_at(at)} is {detail}, expected {shown_wanted:.7g} ({far}{rule}); "
-    message += f"{bad} of {got.numel()} elements differ, {_where(rows, exact, expected, largest, allclose)}"
+    message += f"{bad} of {got.numel()} elements differ, {_where(mine, exact, expected, allclose)}"
     return Verdict(error if math.isfinite(error) else None, message)
 
 
-def _compare_distribution(got: torch.Tensor, wanted: torch.Tensor, name: str) -> Verdict:
-    """A random operator cannot be compared by element: mean, spread and share of zeros must agree (6 sigma)."""
-    mine, theirs = got.double(), wanted.double()
-    if not bool(mine.isfinite().all()):
-        return Verdict(None, f"{name} has NaN or infinity where the reference has none")
-    count = mine.numel()
-    spread = float(theirs.std()) if count > 1 else 0.0
-    sigma = 6 * spread * math.sqrt(2 / count) + 1e-6 * float(theirs.abs().max())
-    pairs = [
-        ("mean", float(mine.mean()), float(theirs.mean()), sigma),
-        ("standard deviation", float(mine.std()) if count > 1 else 0.0, spread, max(2 * sigma, 0.05 * spread)),
-        (
-            "share of zeros",
-            float((mine == 0).double().mean()),
-            float((theirs == 0).double().mean()),
-            6 * math.sqrt(0.5 / count),
-        ),
-    ]
-    for what, ours, reference, limit in pairs:
-        if abs(ours - reference) > limit:
-            text = f"{name}: the reference is random, and the {what} is {ours:.6g} where it has {reference:.6g}"
-            return Verdict(None, text)
-    return Verdict(None)
-
-
-def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expected]) -> str:
-    """Why outputs of the wrong form were not copied: number, then path, shape and dtype of the first that differs."""
+def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expected], device: str | None = None) -> str:
+    """What is wrong with the form of outputs: their number, then path, shape, dtype and device (where that matters) of
+    the first that differs. Empty where nothing is."""
     if count != len(expected):
         return f"forward returned {count} output{'s' if count != 1 else ''}, expected {len(expected)}"
-    for (path, shape, dtype, value), want in zip(leaves, expected, strict=False):
+    for (path, shape, dtype, where), want in zip(leaves, expected, strict=False):
         name = f"output{want.path}"
-        if path != want.path:
+        if path != label(want.path):
             return f"forward returned output{path} where {name} was expected"
         if want.spec is None:
-            if shape is not None or value != repr(want.value):
-                return f"{name} is {value if shape is None else 'a tensor'}, expected {want.value!r}"
+            kind, shown = described(want.value)
+            if shape is not None or (dtype != kind and not (kind == "float" and dtype == "int")):
+                is_now = "a tensor" if shape is not None else f"a {dtype}"
+                return f"{name} is {is_now}, expected the {kind} {shown}"
             continue
         if shape is None:
             return f"{name} is a {dtype}, expected a tensor of shape {tuple(want.spec.shape)}"
@@ -190,7 +192,9 @@ def describe_mismatch(leaves: list[list[Any]], count: int, expected: list[Expect
             return f"{name} has shape {tuple(shape)}, expected shape {want.spec.shape}"
         if dtype != want.spec.dtype:
             return f"{name} has dtype {dtype}, expected {want.spec.dtype}"
-    return "the output has another form than the reference's"
+        if device is not None and where is not None and where != device:
+            return f"{name} is on {where}, expected on {device}"
+    return ""
 
 
 # ------------------------------------------------------------------------------------------------- rows
@@ -203,18 +207,31 @@ def _rows(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(1, -1)
 
 
-def _scale(rows: torch.Tensor, largest: float) -> torch.Tensor:
+def _scale(rows: torch.Tensor, least: float) -> torch.Tensor:
     """What each row's errors are relative to: its largest magnitude, or the tensor's where it is all zeros."""
-    scale = rows.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=1)
-    return torch.where(scale > 0, scale, scale.new_full((), largest)).clamp_min(1e-30)
+    scale = torch.maximum(rows.amax(dim=1), -rows.amin(dim=1)).double()
+    if not bool(scale.isfinite().all()):
+        scale = rows.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=1).double()
+    return torch.where(scale > 0, scale, scale.max()).clamp_min(max(least, 1e-30))
 
 
-def _chunks(rows: torch.Tensor) -> list[tuple[int, int]]:
-    step = max(1, _CHUNK // max(rows.shape[1], 1))
-    return [(start, min(start + step, rows.shape[0])) for start in range(0, rows.shape[0], step)]
+def _allowed(expected: Expected, scale: torch.Tensor) -> torch.Tensor:
+    """The largest error of an element, a row: (rows, 1)."""
+    allowed = expected.tolerance * scale
+    return allowed if expected.own_rows is None else torch.maximum(allowed, 2 * expected.own_rows[:, None])
 
 
-def _unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _blocks(rows: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of rows and columns that bound what is held in fp64 at once."""
+    count, width = rows.shape
+    columns = max(1, min(width, _CHUNK))
+    step = max(1, _CHUNK // columns)
+    for start in range(0, count, step):
+        for left in range(0, width, columns):
+            yield slice(start, min(start + step, count)), slice(left, min(left + columns, width))
+
+
+def unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     index = []
     for size in reversed(shape):
         index.append(flat % size)
@@ -226,14 +243,12 @@ def _at(index: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, index))}]" if index else ""
 
 
-def _where(rows: torch.Tensor, exact: torch.Tensor, expected: Expected, largest: float, allclose: float | None) -> str:
+def _where(rows: torch.Tensor, exact: torch.Tensor, expected: Expected, allclose: float | None) -> str:
     """Which rows and columns are wrong, as a hint: a tail, one row, everywhere."""
     if rows.numel() > 1 << 24:
         return "in a large output"
     mine, theirs = rows.double(), exact.double()
-    limit = expected.tolerance * _scale(theirs, largest)[:, None]
-    if expected.own_rows is not None:
-        limit = torch.maximum(limit, 2 * expected.own_rows[:, None])
+    limit = _allowed(expected, _scale(exact, expected.least)[:, None])
     if allclose is not None:
         limit = allclose + allclose * theirs.abs()
     wrong = ~(((mine - theirs).abs() <= limit) | (mine == theirs))

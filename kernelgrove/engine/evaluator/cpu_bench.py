@@ -5,26 +5,30 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 import triton
 
-from kernelgrove.model import Basis, EvaluationRequest, Instance
-from kernelgrove.problems.reference import Reference
+from kernelgrove.errors import EnvironmentLacks
+from kernelgrove.model import Backend, Basis, EvaluationRequest, Instance, Provenance
 
 from . import sandbox
-from .arena import Arena, CpuArena, Spec
-from .judging import Figures, Sitting
+from .arena import Arena, CpuArena
+from .dry import Dry
+from .laps import Laps
 from .locks import Turns
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
 from .protocol import Reply
-from .structure import flatten, pack
+from .references import JudgedReference
+from .sitting import Figures, Sitting
+from .structure import flatten
+from .tensors import is_tensor
 from .work import Compiled, Work
-from .workers import Standby, Worker, WorkerFailed, WorkerTimeout
+from .workers import Prepared, Standby, Worker, WorkerFailed, WorkerTimeout
 
 _COMPILE_LIMIT_S = 60.0
 _COUNT_LIMIT_S = 60.0
@@ -34,20 +38,13 @@ class FullSize:
     """A problem at full size on the meta device: what dry launches need, and what eager PyTorch is projected at."""
 
     def __init__(self, instance: Instance, precision: str, facts: Mapping[str, Any]) -> None:
-        reference = Reference(instance.source, instance.name, instance.mode)
-        model = reference.make(0, "meta")
-        inputs = reference.inputs(0, "meta")
-        init_tensors: list[torch.Tensor] = []
-        self.init_packed = pack(reference.init_inputs(), _is_tensor, init_tensors)
-        self.init = [_spec(tensor) for tensor in init_tensors]
-        tensors: list[torch.Tensor] = []
-        self.inputs_packed = pack(inputs, _is_tensor, tensors)
-        self.inputs = [_spec(tensor) for tensor in tensors]
+        self.dry = Dry(instance)
+        model = self.dry.reference.make(0, "meta")
         outputs: list[Any] = []
-        works = reference_works(lambda: outputs.append(_no_grad(model, inputs)), precision)
-        produced = [leaf for _, leaf in flatten(outputs[0]) if _is_tensor(leaf)]
+        works = reference_works(lambda: outputs.append(_no_grad(model, self.dry.given)), precision)
+        produced = [leaf for _, leaf in flatten(outputs[0]) if is_tensor(leaf)]
         parameters = list(model.parameters())
-        self.compulsory = compulsory_bytes(tensors, produced, parameters)
+        self.compulsory = compulsory_bytes(self.dry.tensors, produced, parameters)
         self.eager: Projection = project(works, None, facts, self.compulsory)
 
 
@@ -60,7 +57,7 @@ class CpuBench:
         self.turns = Turns()
         torch.set_num_threads(1)
         available = _available_memory()
-        policy = sandbox.Policy(
+        self.policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
             scratch="",
             gpu=False,
@@ -72,39 +69,62 @@ class CpuBench:
             allow_unsafe=allow_unsafe,
         )
         environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self.interpreting = Standby("interpret", policy, environment)
-        self.compiling = Standby("compile", policy, environment)
+        self.interpreting = Standby("interpret", self.policy, environment)
+        self.compiling = Standby("compile", self.policy, environment)
         self._full: dict[tuple[str, str], FullSize | str] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2 * parallel, thread_name_prefix="dry")
 
-    def fork(self, precision: str) -> Worker:
-        return self.interpreting.fork("cpu", self.facts, precision)
+    def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
+        if request.backend == Backend.CUDA:
+            raise EnvironmentLacks(
+                "The backend cuda needs a GPU: CUDA C++ cannot be interpreted.", "Use --backend triton, or a GPU."
+            )
+        return None  # a candidate that is wrong should not be compiled; one that is right is, for its figure
+
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Nothing: the reference is projected at its first candidate's figure."""
+
+    def recover(self) -> None:
+        """Nothing is kept that could be given back."""
+
+    def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
+        return self.interpreting.fork("cpu", self.facts, precision, prepared)
 
     def arena(self, size: int) -> Arena:
         return CpuArena.create(size)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
         """Compile for the target and count at full size, both without running the kernel; then project.
 
         Raises WorkerFailed with the compiler's own message where the candidate does not compile for the target.
         """
+        with laps.lap("projecting"):
+            found = self._figures(sitting, request)
+        advise()
+        return found
+
+    def _figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
         full = self._full_size(request)
         if isinstance(full, str):
-            return Figures(None, {"eager": None, "compile": None}, note=full)
+            return Figures(None, dict.fromkeys(request.baselines), note=full)
         sitting.doing = f"compiling for {self.facts.get('name')}"
         compiling = self._pool.submit(self._compile, full, request)
         try:
             works = self._count(full, request)
         finally:
             compiled = compiling.result()
-        baselines: dict[str, float | None] = {"eager": full.eager.time_ms, "compile": None}
+        baselines: dict[str, float | None] = {**dict.fromkeys(request.baselines), "eager": full.eager.time_ms}
         if isinstance(compiled, str) or isinstance(works, str):
             return Figures(None, baselines, note=compiled if isinstance(compiled, str) else str(works))
+        if sitting.provenance in (Provenance.CUSTOM, Provenance.MIXED) and all(work.kind != "triton" for work in works):
+            note = "no projection: at full size it launched no Triton kernel, as it does at the size that is checked"
+            return Figures(None, baselines, note=note)
         projection = project(works, compiled, self.facts, full.compulsory)
         detail: dict[str, Any] = {"compiled": [item.to_json() for item in compiled][:16]}
         detail["projection"] = projection.to_json()
         detail["eager"] = full.eager.to_json()
+        detail["floor_ms"] = full.compulsory / float(self.facts["bandwidth_gbs"]) / 1e6
         return Figures(projection.time_ms, baselines, detail=detail)
 
     def software(self) -> dict[str, str]:
@@ -132,7 +152,8 @@ class CpuBench:
         else goes wrong is "no projection"."""
         try:
             with self.compiling.fork("meta", self.facts, request.precision) as worker:
-                reply = worker.ask("compile", Reply.COMPILED, _COMPILE_LIMIT_S, *self._dry(full, request))
+                limit = min(_COMPILE_LIMIT_S, request.timeout_s)
+                reply = worker.ask("compile", Reply.COMPILED, limit, *full.dry.request(request.code))
         except WorkerFailed as failed:
             if failed.outcome == "compile_error" and failed.stage == "compile":
                 raise
@@ -143,30 +164,20 @@ class CpuBench:
         """Counts, or in words why they cannot be had: a correct kernel is not failed for that."""
         try:
             with self.interpreting.fork("meta", self.facts, request.precision) as worker:
-                reply = worker.ask("count", Reply.COUNTED, _COUNT_LIMIT_S, *self._dry(full, request))
+                limit = min(_COUNT_LIMIT_S, request.timeout_s)
+                reply = worker.ask("count", Reply.COUNTED, limit, *full.dry.request(request.code))
         except WorkerFailed as failed:
             return f"no projection: {failed.message}"
         except WorkerTimeout as late:
             return f"no projection: counting at full size gave {late}"
+        if reply["launches"] > len(reply["works"]):
+            return f"no projection: one call makes {reply['launches']} launches, more than can be counted one by one"
         return [Work.from_json(item) for item in reply["works"]]
-
-    def _dry(self, full: FullSize, request: EvaluationRequest) -> tuple[dict[str, Any], list[bytes | int]]:
-        fields = {"init": full.init, "inputs": full.inputs, "seed": 0, "mode": request.instance.mode}
-        return fields, [request.code.encode(), full.init_packed, full.inputs_packed]
 
 
 def _no_grad(model: Any, inputs: list[Any]) -> Any:
     with torch.no_grad():
         return model(*inputs)
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
-def _spec(tensor: torch.Tensor) -> list[Any]:
-    spec = Spec.of(tensor)
-    return [list(spec.shape), list(spec.strides), spec.dtype]
 
 
 def _available_memory() -> int:

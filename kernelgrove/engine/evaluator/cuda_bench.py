@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import shutil
 import statistics
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 
+from kernelgrove.engine.gpus.state import State
 from kernelgrove.errors import EnvironmentLacks
-from kernelgrove.model import Basis, EvaluationRequest
+from kernelgrove.model import Backend, Basis, EvaluationRequest
 
 from . import sandbox
-from .arena import Arena, CudaArena
-from .judging import Figures, Rejected, Sitting, Wrong
+from .ahead import Ahead
+from .arena import Arena, CudaArena, CudaError
+from .baselines import Compiled, Eager, Over, Shelf, Timing
+from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
+from .laps import Laps
 from .locks import Turns
-from .protocol import ProtocolBreak, Reply, finite_floats
+from .physics import SHARE, physical_floor
+from .protocol import Reply, finite_floats
 from .references import JudgedReference
+from .sitting import Again, Figures, Rejected, Sitting
+from .spares import Spares
+from .stillness import wait_idle
 from .structure import pack
-from .timing import Figure, Round, figure, repetitions
-from .workers import Standby, Worker, WorkerDied, WorkerFailed, WorkerTimeout
+from .timing import Figure
+from .workers import Prepared, Standby, Worker, WorkerFailed
 
-_BUDGET_MS = 2000.0  # of GPU time for the timed calls of one candidate, all rounds together
-_ROUNDS = 4
 _HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)
-#: The flush before each call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets ahead: with
-#: less, a short kernel behind a long launch path would be timed by its launches.
+#: The flush before each screened call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets
+#: ahead: with less, a short kernel behind a long launch path would be timed by its launches.
 _MIN_FLUSH = 256 << 20
-_COMPILE_LIMIT_S = 300.0  # for torch.compile's baseline
-_WARM_CALLS = 5
+#: Screened times this much over the time to beat are not confirmed. Screened and sealed differ by what a kernel leaves
+#: in L2 for the next one to write back: up to 8 % was seen.
+_HOPELESS = 1.15
 
-#: What the baselines run: the reference itself, in a worker like any candidate, so that both pay the same.
-_EAGER = "\n\nModelNew = Model\n"
-_COMPILED = """
+#: How long others' kernels have to end before somebody is timed, and a candidate's own after it said that it was done.
+_IDLE_LIMIT_S, _LEFT_OVER_S = 3.0, 0.5
 
-class ModelNew(torch.nn.Module):
-    def __init__(self, *init):
-        super().__init__()
-        self.reference = Model(*init)
-        self.compiled = torch.compile(self.reference)
-
-    def forward(self, *inputs):
-        return self.compiled(*inputs)
-"""
-#: Calibrates the timing loop with the smallest kernel there is; what it compiles first is every launcher's.
+#: Calibrates the screening loop with the smallest kernel there is; what it compiles first is every launcher's.
 _NOOP = b"""
 import torch
 import triton
@@ -77,7 +77,9 @@ _EMPTY = pack([], lambda _: False, [])
 class CudaBench:
     basis = Basis.MEASURED
 
-    def __init__(self, device: str, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool) -> None:
+    def __init__(
+        self, device: str, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool, cache: Path | None
+    ) -> None:
         self.device = device
         self.index = torch.device(device).index or 0
         if not torch.cuda.is_available() or self.index >= torch.cuda.device_count():
@@ -87,45 +89,127 @@ class CudaBench:
         self.facts = facts
         self.turns = Turns()
         self.properties = torch.cuda.get_device_properties(self.index)
-        l2 = int(getattr(self.properties, "L2_cache_size", 0)) or int(float(facts.get("l2_mb", 50)) * 2**20)
-        self.flush_bytes = max(2 * l2, _MIN_FLUSH)
-        self._baselines: dict[tuple[str, str], dict[str, float | None]] = {}
-        self._baseline_detail: dict[tuple[str, str], dict[str, Any]] = {}
+        self.state = State(_bus_id(self.properties))
+        self.l2_bytes = int(getattr(self.properties, "L2_cache_size", 0)) or int(float(facts.get("l2_mb", 50)) * 2**20)
+        self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
+        self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
-        uid = 65534 if os.geteuid() == 0 else None
+        self._shared = not wait_idle(device, _IDLE_LIMIT_S)  # with others than this evaluator's workers
+        self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
             scratch="",
             gpu=True,
-            uid=uid,
+            uid=65534 if os.geteuid() == 0 else None,
             memory_bytes=_HOST_MEMORY,
             cpu_s=3600,
             file_bytes=4 << 30,
             open_files=4096,
             allow_unsafe=allow_unsafe,
+            scratch_bytes=8 << 30,
         )
         environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        environment["TORCHINDUCTOR_WORKER_START"] = "subprocess"
+        environment |= {"TORCHINDUCTOR_WORKER_START": "subprocess", "MAX_JOBS": "4"}
+        environment["TORCH_CUDA_ARCH_LIST"] = f"{self.properties.major}.{self.properties.minor}"
         self.nursery = Standby("cuda", policy, environment)
+        self.ahead = Ahead(policy, facts, environment)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
+        empties = Empties(lambda: self.fork(self._precision), self.index, self.still)
+        self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
+        self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
+        self.spares = Spares(self._fork_spare, parallel, self._calibration)
+        self.shelf = Shelf(self, self.timing, self._background)
+        folder = cache / "baselines" if cache is not None else None
+        self.compiled = Compiled(self, self.shelf, self.timing, self._background, folder)
 
     # ----------------------------------------------------------------------------------------- the bench
 
-    def fork(self, precision: str) -> Worker:
-        return self.nursery.fork(self.device, self.facts, precision)
+    def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
+        """A worker in waiting, or one made now where it has to live at a certain path."""
+        if prepared is not None and prepared.scratch is not None:
+            return self.nursery.fork(self.device, self.facts, precision, prepared)
+        with self._lock:
+            if precision != self._precision:  # a judge works at one; nobody knew which before
+                self.spares.close()
+                self._precision = precision
+                self.spares = Spares(self._fork_spare, self._parallel, self._calibration)
+        worker = self.spares.take()
+        if prepared is not None:
+            worker.furnish(prepared.folder)
+        return worker
 
     def arena(self, size: int) -> Arena:
+        free, whole = torch.cuda.mem_get_info(self.index)
+        if free < whole // 3:
+            torch.cuda.empty_cache()  # what the judge's PyTorch keeps of freed tensors, a candidate may need
         return CudaArena.create(size, self.index)
 
-    def figures(self, sitting: Sitting, request: EvaluationRequest) -> Figures:
-        """Time the candidate alone on the GPU, on inputs it has seen before, rewritten between two rounds."""
-        baselines = self._baselines_of(sitting.reference, request)
-        around = self._around()
-        with self.turns.alone():
-            found = self._measure(sitting, request, around)
-        key = _key(sitting.reference)
-        detail = {"timing": found.detail, "baselines": self._baseline_detail.get(key, {})}
-        return Figures(found.time_ms, baselines, found.stats, detail)
+    def recover(self) -> None:
+        """The judge ran out of memory: give back what it can do without."""
+        torch.cuda.empty_cache()
+
+    def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
+        if request.backend == Backend.CUDA:
+            for tool, cure in (("nvcc", "Install the CUDA toolkit, or set CUDA_HOME."), ("ninja", "pip install ninja")):
+                if shutil.which(tool, path=sandbox.SEARCH_PATH) is None:
+                    raise EnvironmentLacks(
+                        f"The backend cuda needs {tool}, which is not on {sandbox.SEARCH_PATH}.", cure
+                    )
+        return self.ahead.compile(request)
+
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        self.shelf.begin(reference, request)
+        for name in request.baselines:
+            if name != "eager":
+                self.compiled.start(name, reference, request, self._software)
+
+    def figures(self, sitting: Sitting, request: EvaluationRequest, laps: Laps, advise: Callable[[], None]) -> Figures:
+        """Screen the candidate, and confirm it under seal beside eager PyTorch if it may beat ``request.best_ms``."""
+        reference = sitting.reference
+        with self.shelf.borrow(reference, request) as eager:
+            over = {
+                name: self.compiled.start(name, reference, request, self._software)
+                for name in request.baselines
+                if name != "eager"
+            }
+            with laps.lap("waiting for the baseline"):
+                base = eager.result()
+            confirmed: Confirmed | None = None
+            assert sitting.worker is not None
+            with laps.lap("waiting"), self.alone(sitting.worker):
+                with laps.lap("screening"):
+                    screened = self.timing.screen(sitting, request)
+                if request.best_ms is None or screened.stats["median"] <= _HOPELESS * request.best_ms:
+                    with laps.lap("confirming"):
+                        confirmed = self._confirm(sitting, screened, base, request)
+                advise()
+        state = {**self.state.read(), "shared_with_others": self._shared}
+        figure = confirmed.figure if confirmed is not None else screened
+        floor = physical_floor(reference, self.facts, self.l2_bytes)
+        if floor is not None and figure.time_ms < floor.ms:
+            raise Rejected(f"quarantined: {figure.time_ms:.4g} ms is less than {floor.why}")
+        with laps.lap("waiting for the baseline"):
+            ratios = {name: found.result() for name, found in over.items()}
+        found = _figures(screened, confirmed, base, ratios, state)
+        if floor is not None:
+            found.detail["floor_ms"] = floor.ms / SHARE
+        return found
+
+    def _confirm(
+        self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest
+    ) -> Confirmed | None:
+        """None where there is no memory for it: the screened figure then stands, and says that it is one."""
+        try:
+            with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
+                seat_of_eager = base.seat if isinstance(base, Eager) else None
+                return confirm(seat, seat_of_eager, request.tolerance, self.still)
+        except (NoRoom, CudaError, torch.OutOfMemoryError):
+            sitting.reference.forget()
+            torch.cuda.empty_cache()
+            if isinstance(base, Eager) and base.seat is not None:  # there was room for the reference
+                message = "it leaves no memory for a second set of inputs and outputs beside what it holds"
+                raise WorkerFailed("out_of_memory", "time", message) from None
+            return None
 
     def software(self) -> dict[str, str]:
         return {
@@ -135,66 +219,65 @@ class CudaBench:
             "python": platform.python_version(),
         }
 
+    def _fork_spare(self) -> Worker:
+        return self.nursery.fork(self.device, self.facts, self._precision)
+
     def close(self) -> None:
+        self.spares.close()
+        self._background.shutdown(wait=False, cancel_futures=True)
+        self.ahead.close()
         self.nursery.close()
 
     # --------------------------------------------------------------------------------------------- timing
 
-    def _measure(self, sitting: Sitting, request: EvaluationRequest, around: float) -> Figure:
-        allclose = request.tolerance
-        self._loop(sitting, 0, _WARM_CALLS, None)
-        estimate = min(self._loop(sitting, 0, 3, None).claims)
-        count = repetitions(estimate, around, request.samples, _BUDGET_MS)
-        each = -(-count // _ROUNDS)
-        # Inputs are rewritten between rounds, and the outputs of every round are checked.
-        rounds = [self._loop(sitting, number % 2, each, allclose, check=True) for number in range(_ROUNDS)]
-        return figure(rounds, around)
+    @contextlib.contextmanager
+    def alone(self, *keep: Worker) -> Iterator[None]:
+        """The GPU for oneself: nobody else is asked anything, and of all candidates only those in *keep* run, once it
+        was seen that the GPU is idle while even they stand still. What others have left running has some time to end.
 
-    def _loop(self, sitting: Sitting, number: int, count: int, allclose: float | None, check: bool = False) -> Round:
-        """*count* timed calls on case *number*; the last one's outputs are checked where *check*."""
-        worker = sitting.worker
-        assert worker is not None
-        case = sitting.current(number)
-        inputs, outputs = sitting.place(case)
-        fields = {
-            "inputs": [slot.to_json() for slot in inputs],
-            "flush_bytes": self.flush_bytes,
-            "n": count,
-        }
-        worker.ask("arm", Reply.ARMED, sitting.timeout_s, fields, [case.packed])
-        worker.ask("go", Reply.TIMED, sitting.timeout_s, {})
-        wall_ms = worker.wall_s * 1e3
-        reply = worker.ask("deliver", Reply.DELIVERED, sitting.timeout_s, {"outputs": sitting.wanted(case, outputs)})
-        claims = finite_floats(reply.get("claims"), count)
-        if len(claims) != count or min(claims) <= 0:
-            raise ProtocolBreak(f"the worker gave {len(claims)} times for {count} calls, or a time of zero")
-        if check:
-            sitting.delivered(reply, case)
-            sitting.verdict(case, allclose)
-        return Round(tuple(claims), wall_ms)
+        Raises Rejected where one in *keep* is what keeps the GPU busy, Again where it was a process of somebody else's.
+        """
+        with self.turns.alone(), self.nursery.frozen(keep):
+            if not self._shared:
+                with self.nursery.frozen():
+                    idle = wait_idle(self.device, _IDLE_LIMIT_S)
+                if not idle and keep:
+                    self._blame(keep)
+            yield
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """No candidate runs. Raises Rejected where one has work running on the GPU that it had called done; where
+        others than candidates use the GPU, that cannot be told."""
+        with self.nursery.frozen():
+            if not self._shared and not wait_idle(self.device, _LEFT_OVER_S):
+                raise Rejected("work of its own was still running on the GPU after forward had handed over its outputs")
+            yield
+
+    def _blame(self, workers: Sequence[Worker]) -> None:
+        """The GPU is busy while every candidate stands still: is it for what one of *workers* had queued?"""
+        for worker in workers:
+            worker.stop()
+        if wait_idle(self.device, _IDLE_LIMIT_S):
+            raise Rejected("it keeps the GPU busy between its calls")
+        self._shared = True
+        raise Again("another process began to use the GPU")
 
     def _around(self) -> float:
-        """What an iteration of the timing loop costs around its call, in ms; measured once a bench."""
+        """What an iteration of the screening loop costs around its call, in ms; measured once a bench."""
         return self._calibration.result()
 
     def _calibrate(self) -> float:
         with self.turns.alone(), self.nursery.fork(self.device, self.facts, "default") as worker:
             arena = self.arena(1 << 12)
             try:
-                fields: dict[str, Any] = {
-                    "weights": [],
-                    "init": [],
-                    "seed": 0,
-                    "mode": "train",
-                    "arena_bytes": arena.size,
-                }
+                fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
                 worker.ask("load", Reply.LOADED, 60.0, fields, [_NOOP, _EMPTY, arena.fd])
                 self.nursery.seed_from(worker)
                 figures = []
                 for count in (20, 100, 100):
-                    worker.ask(
-                        "arm", Reply.ARMED, 60.0, {"inputs": [], "flush_bytes": self.flush_bytes, "n": count}, [_EMPTY]
-                    )
+                    fields = {"inputs": [], "flush_bytes": self.flush_bytes, "n": count}
+                    worker.ask("arm", Reply.ARMED, 60.0, fields, [_EMPTY])
                     worker.ask("go", Reply.TIMED, 60.0, {})
                     wall_ms = worker.wall_s * 1e3
                     reply = worker.ask("deliver", Reply.DELIVERED, 60.0, {"outputs": []})
@@ -204,34 +287,38 @@ class CudaBench:
             finally:
                 arena.close()
 
-    # ------------------------------------------------------------------------------------------- baselines
 
-    def _baselines_of(self, reference: JudgedReference, request: EvaluationRequest) -> dict[str, float | None]:
-        """Eager and torch.compile at the same precision, once a judge for each problem."""
-        key = _key(reference)
-        with self._lock:
-            if key not in self._baselines:
-                found: dict[str, float | None] = {}
-                detail: dict[str, Any] = {}
-                for name, tail in (("eager", _EAGER), ("compile", _COMPILED)):
-                    try:
-                        measured = self._baseline(reference, tail, request)
-                        found[name], detail[name] = measured.time_ms, measured.stats
-                    except (WorkerFailed, WorkerDied, WorkerTimeout, ProtocolBreak, Wrong, Rejected) as error:
-                        found[name], detail[name] = None, {"failed": f"{type(error).__name__}: {error}"[:500]}
-                self._baselines[key], self._baseline_detail[key] = found, detail
-            return self._baselines[key]
+def _figures(
+    screened: Figure, confirmed: Confirmed | None, base: Eager | str, over: Mapping[str, Over], state: dict[str, Any]
+) -> Figures:
+    """One document of figures: a speedup from paired chunks where there are any, else from screened times."""
+    figure = confirmed.figure if confirmed is not None else screened
+    detail: dict[str, Any] = {"timing": figure.detail, "state": state}
+    baselines: dict[str, float | None] = {"eager": None, **dict.fromkeys(over)}
+    if isinstance(base, str):
+        detail["baselines"] = {"eager": {"failed": base}}
+    else:
+        eager_ms = base.screened_ms if confirmed is None else confirmed.baseline_ms or base.screened_ms
+        baselines["eager"] = eager_ms
+        baselines |= {name: eager_ms / found.value if found.value else None for name, found in over.items()}
+        detail["baselines"] = {name: found.to_json() for name, found in over.items()}
+        detail["baselines"]["eager"] = {"seconds": base.seconds}
+        if confirmed is not None and confirmed.ratio is not None:
+            # Where the judge's clock overruled the claims, the ratio of claims goes down with them.
+            honest = figure.stats["median"] / figure.time_ms
+            low, high = (bound * honest for bound in confirmed.ratio.interval)
+            detail["speedup_interval"] = {"eager": [low, high]}
+            detail["improved"] = {"eager": low > 1.0}
+    return Figures(
+        figure.time_ms,
+        baselines,
+        figure.stats,
+        detail,
+        interval=figure.interval,
+        timing="screened" if confirmed is None else "sealed",
+    )
 
-    def _baseline(self, reference: JudgedReference, tail: str, request: EvaluationRequest) -> Figure:
-        code = reference.instance.check_source + "\n\nimport torch\n" + tail
-        with Sitting(self, reference, code, max(request.timeout_s, _COMPILE_LIMIT_S)) as sitting:
-            with self.turns.shared():
-                sitting.load(reference.case(0), request.precision)
-                sitting.call(reference.case(0), first=True)
-            around = self._around()
-            with self.turns.alone():
-                return self._measure(sitting, request, around)
 
-
-def _key(reference: JudgedReference) -> tuple[str, str]:
-    return f"{reference.instance.digest}:{reference.instance.key}", reference.precision
+def _bus_id(properties: Any) -> str:
+    numbers = [int(getattr(properties, name, 0)) for name in ("pci_domain_id", "pci_bus_id", "pci_device_id")]
+    return "{:08x}:{:02x}:{:02x}.0".format(*numbers)

@@ -14,19 +14,31 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from kernelgrove.errors import KernelGroveError
 from kernelgrove.model import Basis, Device, EvaluationRequest, Instance, Problem
 
-from .protocol import PeerGone, receive_stream, send_stream
+from . import sandbox
+from .protocol import PeerGone, clean, receive_stream, send_stream
 
 
 class Judge:
-    def __init__(self, device: str, target: str, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool) -> None:
+    def __init__(
+        self,
+        device: str,
+        target: str,
+        facts: Mapping[str, Any],
+        parallel: int,
+        allow_unsafe: bool,
+        cache: str | None = None,
+    ) -> None:
+        from .company import Company
         from .references import References
 
         self.target = target
@@ -41,9 +53,10 @@ class Judge:
 
             from .cuda_bench import CudaBench
 
-            self.bench = CudaBench(device, facts, parallel, allow_unsafe)
+            self.bench = CudaBench(device, facts, parallel, allow_unsafe, Path(cache) if cache else None)
             budget = torch.cuda.get_device_properties(device).total_memory // 8
         self.references = References(device, budget)
+        self.company = Company()
 
     def device(self) -> Device:
         software = self.bench.software()
@@ -72,8 +85,8 @@ class Judge:
     def evaluate(self, request: EvaluationRequest) -> dict[str, Any]:
         from .judging import judge
 
-        found = judge(self.bench, lambda: self.references.get(request.instance, request.precision), request)
-        return asdict(found)
+        reference = partial(self.references.get, request.instance, request.precision)
+        return asdict(self.company.judge(partial(judge, self.bench, reference, request)))
 
     def close(self) -> None:
         self.bench.close()
@@ -82,28 +95,34 @@ class Judge:
 def serve(fd: int) -> None:
     """Answer one pool until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(0.001)  # the thread that holds the clock waits for no other's 5 ms
     sock = socket.socket(fileno=fd)
     sending = threading.Lock()
     opening = receive_stream(sock)
     judge: Judge | None = None
 
-    def reply(number: int, work: Any) -> None:
+    def reply(number: int, work: Callable[[], dict[str, Any]]) -> None:
+        """Whatever happens, the pool gets an answer: it waits for one."""
         try:
             answer = {"id": number, "ok": work()}
         except KernelGroveError as error:
             answer = {"id": number, "error": type(error).__name__, "cause": error.cause, "cure": error.cure}
-        except Exception as error:
-            trace = traceback.format_exc(limit=-6)
-            cause = f"the judge failed on {type(error).__name__}: {error}"
-            answer = {"id": number, "error": "EvaluatorError", "cause": cause, "cure": "", "trace": trace}
+        except BaseException as error:  # a reference may raise SystemExit
+            answer = _failure(number, error)
         with sending, contextlib.suppress(OSError):  # a pool that is gone is noticed by the loop below
-            send_stream(sock, answer)
+            try:
+                send_stream(sock, answer)
+            except (ValueError, TypeError, RecursionError) as error:  # not JSON: nothing of it has been sent
+                send_stream(sock, _failure(number, error))
+
+    sandbox.become_subreaper()  # what outlives a nursery comes here, and is killed
+    sandbox.sweep()
+    home = sandbox.Home()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home.path / "inductor")  # else a folder that stays for good
 
     def open_device() -> dict[str, Any]:
         nonlocal judge
-        judge = Judge(
-            opening["device"], opening["target"], opening["facts"], opening["parallel"], opening["allow_unsafe"]
-        )
+        judge = Judge(**opening)
         return asdict(judge.device())
 
     threads = ThreadPoolExecutor(opening["parallel"] + 1, thread_name_prefix="judge")
@@ -111,23 +130,28 @@ def serve(fd: int) -> None:
         reply(0, open_device)
         while judge is not None:
             message = receive_stream(sock)
-            threads.submit(reply, message["id"], _work(judge, message))
+            threads.submit(reply, message["id"], partial(_work, judge, message))
     except (PeerGone, OSError):
         pass
     finally:
         if judge is not None:
             judge.close()
+        home.remove()
         os._exit(0)  # threads may still be waiting for workers, which are gone now
 
 
-def _work(judge: Judge, message: Mapping[str, Any]) -> Any:
+def _failure(number: int, error: BaseException) -> dict[str, Any]:
+    trace = "".join(traceback.format_exception(error, limit=-6))
+    cause = f"the judge failed on {type(error).__name__}: {clean(str(error))}"
+    return {"id": number, "error": "EvaluatorError", "cause": cause, "cure": "", "trace": trace}
+
+
+def _work(judge: Judge, message: Mapping[str, Any]) -> dict[str, Any]:
     if message["op"] == "prepare":
-        problem = Problem(**message["problem"])
-        return lambda: asdict(judge.prepare(problem, message["size"]))
+        return asdict(judge.prepare(Problem(**message["problem"]), message["size"]))
     if message["op"] == "evaluate":
         fields = dict(message["request"])
-        request = EvaluationRequest(**{**fields, "instance": Instance(**fields["instance"])})
-        return lambda: judge.evaluate(request)
+        return judge.evaluate(EvaluationRequest(**{**fields, "instance": Instance(**fields["instance"])}))
     raise ValueError(f"the judge knows no operation {message['op']!r}")
 
 

@@ -1,12 +1,14 @@
 """The process that has torch and triton imported and forks a worker a candidate. It never touches CUDA itself.
 
 Started by the judge with an empty environment and an explicit ``sys.path``. It lives as long as its socket: the
-judge's end closing, for whatever reason, kills every worker and ends it. It is a subreaper, so that a daemon that a
-candidate leaves behind comes back to it and is killed.
+judge's end closing, for whatever reason, kills every worker, removes all that they wrote and ends it. It is a
+subreaper, so that a daemon that a candidate leaves behind comes back to it and is killed; so is the judge, for the case
+that the nursery itself is killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -14,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from . import sandbox, worker
@@ -54,11 +57,32 @@ def _import_ahead(mode: str) -> None:
         import triton.backends.nvidia.compiler
         import triton.backends.nvidia.driver  # noqa: F401
 
+        _compute_ahead()
+
+
+def _compute_ahead() -> None:
+    """What Triton asks before its first compilation and remembers: a hash over all of itself, half a second, and the
+    version of ptxas. A worker that cannot have it from here asks again."""
+    from triton.backends.nvidia.compiler import get_ptxas_version
+    from triton.runtime.cache import triton_key
+
+    with contextlib.suppress(Exception):
+        triton_key()
+        for capability in (75, 80, 86, 89, 90, 100, 120):
+            get_ptxas_version(capability)
+
+
+#: While there are workers, their disk is looked at so often.
+_LOOK_S = 1.0
+
 
 class Nursery:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.workers: dict[int, int | None] = {}  # pid -> private uid, if it has one
+        self.home = Path.cwd()
+        self.workers: dict[int, sandbox.Policy] = {}  # by pid; their uids are their own
+        self.disk = sandbox.Disk(str(self.home))
+        self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
     def run(self) -> None:
         sandbox.become_subreaper()
@@ -71,25 +95,49 @@ class Nursery:
         try:
             while True:
                 control = self.sock.fileno()
-                ready, _, _ = select.select([control, reader], [], [], 5.0 if self.workers else None)
+                ready, _, _ = select.select([control, reader], [], [], _LOOK_S if self.workers else None)
                 if reader in ready:
                     os.read(reader, 4096)
                 self._reap()
+                self._look_at_disk()
                 if control in ready:
                     message, fds = receive_with_fds(self.sock)
                     self._obey(message, fds, keep=(reader, writer))
         except PeerGone:
-            for pid, uid in list(self.workers.items()):
-                sandbox.kill_tree(pid, uid)
+            for pid, policy in list(self.workers.items()):
+                sandbox.kill_tree(pid, policy.uid)
             sandbox.reap_orphans(set())
+            sandbox.remove(self.home)  # the judge would, if it lives
             os._exit(0)
 
     def _obey(self, message: dict[str, Any], fds: list[int], keep: tuple[int, int]) -> None:
         if message["op"] == "fork":
             self._fork(message, fds[0], keep)
         elif message["op"] == "kill" and message["pid"] in self.workers:
-            sandbox.kill_tree(message["pid"], self.workers[message["pid"]])
-            self._reap()
+            self._kill(message["pid"])
+        elif message["op"] in ("freeze", "thaw"):
+            roots = [pid for pid in message["pids"] if pid in self.workers]
+            still = True
+            if message["op"] == "freeze":
+                still = sandbox.halt(roots)
+            else:
+                sandbox.resume(roots)
+            send_with_fds(self.sock, {"event": "obeyed", "id": message["id"], "still": still})
+
+    def _look_at_disk(self) -> None:
+        """Kill workers whose scratch folders hold more than they may. One that writes fast gets a second further."""
+        if not self.disk.lost(max((policy.scratch_bytes for policy in self.workers.values()), default=0)):
+            return
+        for pid, policy in list(self.workers.items()):
+            pids = {pid, *sandbox.descendants(pid)}
+            if sandbox.holds_more(policy.scratch, pids, policy.scratch_bytes):
+                self._kill(pid, f"its scratch folder holds more than {policy.scratch_bytes >> 20} MiB")
+
+    def _kill(self, pid: int, reason: str = "") -> None:
+        if reason:
+            self.reasons[pid] = f"killed by the evaluator: {reason}"
+        sandbox.kill_tree(pid, self.workers[pid].uid)
+        self._reap()
 
     def _fork(self, message: dict[str, Any], fd: int, pipe: tuple[int, int]) -> None:
         policy = sandbox.Policy(**{**message["policy"], "read": tuple(message["policy"]["read"])})
@@ -113,12 +161,12 @@ class Nursery:
             finally:
                 os._exit(status)
         os.close(fd)
-        self.workers[pid] = policy.uid
+        self.workers[pid] = policy
         send_with_fds(self.sock, {"event": "forked", "id": message["id"], "pid": pid})
 
     def _reap(self) -> None:
-        """Report workers that ended; kill what they left behind."""
-        ended = False
+        """Kill what workers that ended left behind, then report them."""
+        ended: list[dict[str, Any]] = []
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -126,17 +174,19 @@ class Nursery:
                 break
             if found is None:
                 break
-            pid = found.si_pid
+            pid, clean = found.si_pid, True
             if pid in self.workers:  # what is below it is looked for while its number is still its own
-                sandbox.kill_tree(pid, self.workers[pid])
+                clean = sandbox.kill_tree(pid, self.workers[pid].uid)
             _, status = os.waitpid(pid, 0)
             if pid in self.workers:
                 del self.workers[pid]
-                ended = True
-                event = {"event": "exited", "pid": pid, "status": status, "words": sandbox.signal_name(status)}
-                send_with_fds(self.sock, event)
+                words = self.reasons.pop(pid, "") or sandbox.signal_name(status)
+                ended.append({"event": "exited", "pid": pid, "status": status, "words": words, "clean": clean})
         if ended:
             sandbox.reap_orphans(set(self.workers))
+            strays = sandbox.children(os.getpid()) - set(self.workers)
+            for event in ended:
+                send_with_fds(self.sock, {**event, "clean": event["clean"] and not strays})
 
 
 def command(mode: str, fd: int, paths: list[str]) -> list[str]:

@@ -79,6 +79,7 @@ class Pool:
         fields = self._ask({"op": "evaluate", "request": asdict(request)})
         fields["outcome"], fields["stage"] = Outcome(fields["outcome"]), Stage(fields["stage"])
         fields["basis"], fields["advice"] = Basis(fields["basis"]), tuple(fields["advice"])
+        fields["time_interval"] = tuple(fields["time_interval"]) if fields["time_interval"] else None
         return EvaluationResult(**fields)
 
     def close(self) -> None:
@@ -123,6 +124,7 @@ class Pool:
                 "facts": self._spec.facts(),
                 "parallel": self.parallel,
                 "allow_unsafe": self._allow_unsafe,
+                "cache": str(cache_folder()),
             }
             try:
                 send_stream(ours, opening)
@@ -165,7 +167,7 @@ class Pool:
                 waiting = self._waiting.pop(message["id"], None)
                 if waiting is not None:
                     waiting.put(message)
-        except (PeerGone, OSError):
+        except (PeerGone, OSError, ValueError):  # ValueError: a judge that sends anything but JSON is no judge
             with self._lock:
                 if self._sock is sock:
                     self._stop()
@@ -188,6 +190,14 @@ class Pool:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+def cache_folder() -> Path:
+    """Where compiled baselines' ratios are kept: ``KERNELGROVE_CACHE``, else the user's cache folder."""
+    named = os.environ.get("KERNELGROVE_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "kernelgrove")
 
 
 def _choose(device: str, target: str | None) -> tuple[str, specs.GpuSpec]:

@@ -14,17 +14,19 @@ from __future__ import annotations
 import array
 import json
 import math
+import secrets
 import socket
 import struct
+import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
 #: Bumped whenever figures of two versions may not be compared; stored with every evaluation.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 _MAGIC = b"KGw1"
-_HEADER = struct.Struct("<4sHI")  # magic, kind, sequence number
+_HEADER = struct.Struct("<4sHI")  # magic, kind, the number that the request carried
 MAX_REPLY = 60_000
 _LENGTH = struct.Struct("<Q")
 _MAX_STREAM = 256 << 20
@@ -42,6 +44,10 @@ class Reply(IntEnum):
     FAILED = 7
     ARMED = 8
     DELIVERED = 9
+    SEALED = 10
+    QUEUED = 11
+    FINISHED = 12
+    CLAIMED = 13
 
 
 class ProtocolBreak(Exception):
@@ -112,30 +118,39 @@ def receive_with_fds(sock: socket.socket, limit: int = 1 << 18, max_fds: int = 4
 # ------------------------------------------------------------------------------------------ worker's replies
 
 
-def send_reply(sock: socket.socket, kind: Reply, sequence: int, payload: Mapping[str, Any]) -> None:
+def fresh_number() -> int:
+    """A request's number, which its reply carries: drawn at random, so that no reply is sent before its request was
+    read. READY, which nobody asks for, has 0."""
+    return secrets.randbelow((1 << 32) - 1) + 1
+
+
+def send_reply(sock: socket.socket, kind: Reply, number: int, payload: Mapping[str, Any]) -> None:
     """Sent by a worker. Text that is too long is cut by ``shorten`` before it comes here."""
     body = json.dumps(payload, allow_nan=False).encode()
     if len(body) > MAX_REPLY:
         raise ValueError(f"a reply of {len(body)} bytes is over {MAX_REPLY}")
-    sock.send(_HEADER.pack(_MAGIC, int(kind), sequence) + body)
+    sock.send(_HEADER.pack(_MAGIC, int(kind), number) + body)
 
 
-def parse_reply(data: bytes, sequence: int, expected: Reply) -> tuple[Reply, dict[str, Any]]:
-    """Check a datagram from a worker. Raises ProtocolBreak unless it is *expected* (or FAILED) for *sequence*."""
+def parse_reply(data: bytes, number: int, expected: Reply) -> tuple[Reply, dict[str, Any]]:
+    """Check a datagram from a worker. Raises ProtocolBreak unless it is *expected* (or FAILED), to request *number*."""
     if len(data) < _HEADER.size or data[:4] != _MAGIC:
         raise ProtocolBreak(f"the worker sent {len(data)} bytes that are no reply: {data[:60]!r}")
     _magic, kind_number, got = _HEADER.unpack_from(data)
-    if got != sequence or kind_number not in (int(expected), int(Reply.FAILED)):
-        raise ProtocolBreak(
-            f"the worker answered kind {kind_number}, number {got} when asked {expected.name} {sequence}"
-        )
+    if got != number or kind_number not in (int(expected), int(Reply.FAILED)):
+        which = "" if got == number else ", to another request"
+        raise ProtocolBreak(f"the worker answered kind {kind_number}{which} when asked {expected.name}")
     try:
-        payload = json.loads(data[_HEADER.size :])
+        payload = json.loads(data[_HEADER.size :], parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise ProtocolBreak(f"the worker's reply is not JSON: {error}") from None
+        raise ProtocolBreak(f"the worker's reply is not JSON: {clean(str(error), 200)}") from None
     if not isinstance(payload, dict):
         raise ProtocolBreak("the worker's reply is not an object")
     return Reply(kind_number), payload
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def finite_floats(value: Any, limit: int) -> list[float]:
@@ -148,6 +163,26 @@ def finite_floats(value: Any, limit: int) -> list[float]:
             raise ProtocolBreak("the worker's list of times holds something that is no time")
         numbers.append(float(item))
     return numbers
+
+
+def clean(text: str, limit: int = 6000) -> str:
+    """*text* as it may be printed and stored, whoever wrote it: at most *limit* characters, no control characters but
+    line feeds and tabs, nothing invisible, no half of a surrogate pair."""
+    cut = text[:limit]
+    if cut.isascii() and cut.isprintable():
+        return cut
+    return "".join(c for c in cut if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def fitting(items: Sequence[Mapping[str, Any]], most: int = 200, room: int = 50_000) -> list[Mapping[str, Any]]:
+    """The first of *items*, at most *most* and as many as *room* bytes of JSON hold."""
+    kept = []
+    for item in items[:most]:
+        room -= len(json.dumps(item)) + 2
+        if room < 0:
+            break
+        kept.append(item)
+    return kept
 
 
 def shorten(text: str, limit: int = 4000) -> str:

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import numbers
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+#: Leaves of an output that a worker describes, and characters of a path or value in such a description.
+DESCRIBED = 64
+_LONGEST = 100
 
-def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    """The leaves of nested tuples, lists and mappings with their paths: ``""``, ``"[0]"``, ``"['loss']"``."""
+
+def flatten(value: Any, path: str = "", ordered: bool = False) -> list[tuple[str, Any]]:
+    """The leaves of nested tuples, lists and mappings with their paths: ``""``, ``"[0]"``, ``"['loss']"``.
+
+    *ordered*: a mapping's by the names of its keys. So are outputs flattened: Python calls ``{a, b}`` and ``{b, a}``
+    equal. Inputs are in the order in which ``pack`` meets them.
+    """
     if isinstance(value, Mapping):
-        return [leaf for key, item in value.items() for leaf in flatten(item, f"{path}[{key!r}]")]
+        items: Sequence[tuple[Any, Any]] = list(value.items())
+        if ordered:
+            items = sorted(items, key=lambda item: repr(item[0]))
+        return [leaf for key, item in items for leaf in flatten(item, f"{path}[{key!r}]", ordered)]
     if isinstance(value, list | tuple):
-        return [leaf for index, item in enumerate(value) for leaf in flatten(item, f"{path}[{index}]")]
+        return [leaf for index, item in enumerate(value) for leaf in flatten(item, f"{path}[{index}]", ordered)]
     return [(path, value)]
+
+
+def described(leaf: Any) -> tuple[str, str | None]:
+    """Kind and value of a leaf that is no tensor, as texts that can be compared; value None for what is no number, text
+    or None. Other libraries' numbers are as Python's."""
+    if leaf is None or isinstance(leaf, bool):
+        return type(leaf).__name__, repr(leaf)
+    if isinstance(leaf, numbers.Integral):
+        return "int", label(repr(int(leaf)))
+    if isinstance(leaf, numbers.Real):
+        return "float", repr(float(leaf))
+    if isinstance(leaf, numbers.Complex):
+        return "complex", repr(complex(leaf))
+    if isinstance(leaf, str):
+        return "str", label(str.__repr__(leaf))
+    if isinstance(leaf, bytes):
+        return "bytes", label(bytes.__repr__(leaf))
+    return type(leaf).__name__, None
+
+
+def label(text: str) -> str:
+    """*text* in ASCII and no longer than a reply has room for. Texts that differ have labels that do."""
+    plain = text.encode("ascii", "backslashreplace").decode()
+    if len(plain) <= _LONGEST:
+        return plain
+    return f"{plain[:60]}...{hashlib.sha256(plain.encode()).hexdigest()[:32]}"
 
 
 def pack(value: Any, is_tensor: Callable[[Any], bool], tensors: list[Any]) -> bytes:

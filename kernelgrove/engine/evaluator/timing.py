@@ -1,22 +1,36 @@
 """From a worker's claims and the judge's own clock to one figure. Pure arithmetic; standard library only.
 
-A worker times each call with CUDA events, L2 flushed before it. That is a claim: the candidate shares the process.
-The judge times the whole loop from outside. A kernel of 16 elements in the same loop tells what an iteration costs
-around its call (the flush, launch gaps), so ``bound = wall / n - around`` is what a call can have taken at least
-on average, and the figure is ``max(claim, bound - delta)``.
+Two kinds of timing, both described in docs/evaluation.md:
+
+- *screened*: CUDA events around each call, L2 flushed before it, the judge's clock around the loop as a bound;
+- *sealed*: chunks of calls on inputs that are complete only once the judge's clock runs. A stalled stream keeps the
+  host out of the way, and what a worker that computes nothing takes for the same chunk is subtracted.
+
+A worker's events are a claim: the candidate shares its process. It stands where it is no more than *delta* under what
+the judge's clock allows; else the bound is the score, so that a claim out of reach gains nothing.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: What bound and claim may differ by on an honest kernel. Over 36 honest kernels of 0.13 to 0.30 ms on an H200 the
-#: bound lay 8 to 16 µs above the claim: at most 7.5 µs more than 5 % of it (docs/benchmarks/main-job-h200.md).
-DELTA_SHARE = 0.05
-DELTA_MS = 0.010
+#: Screened: what bound and claim may differ by on an honest kernel. Over 36 honest kernels of 0.13 to 0.30 ms on an
+#: H200 the bound lay 8 to 16 µs above the claim: at most 7.5 µs more than 5 % of it (docs/benchmarks/main-job-h200.md).
+DELTA_SHARE, DELTA_MS, DELTA_MOST = 0.05, 0.010, 0.25
+
+#: Sealed: a share of the claim, what a chunk's wall clock is uncertain by (two changes of context), a gap a call; and a
+#: share of the bound that no delta exceeds: a claim is believed as far as the clock can vouch for it.
+SEALED_SHARE, SEALED_CHUNK_MS, SEALED_CALL_MS, SEALED_MOST = 0.02, 0.100, 0.0015, 0.10
+
+#: Serial: one call a release. A change of context now takes 0.1 ms more, now 0.1 ms less, for a while at a time.
+SERIAL_SHARE, SERIAL_MS = 0.05, 0.25
+
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -32,12 +46,25 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Chunk(Round):
+    """A sealed chunk. *empty_ms*: the judge's wall clock over as many calls of a worker that computes nothing."""
+
+    empty_ms: float = 0.0
+
+    @property
+    def bound_ms(self) -> float:
+        return max(0.0, (self.wall_ms - self.empty_ms) / len(self.claims))
+
+
+@dataclass(frozen=True)
 class Figure:
-    """``time_ms`` is the score; ``stats`` describes the claims; ``detail`` says how the two clocks agreed."""
+    """``time_ms`` is the score, ``interval`` its 95 % interval; ``stats`` describes the claims; ``detail`` says how
+    the clocks agreed."""
 
     time_ms: float
     stats: dict[str, float]
     detail: dict[str, Any]
+    interval: tuple[float, float] | None = None
 
 
 def describe(samples: Sequence[float]) -> dict[str, float]:
@@ -53,25 +80,94 @@ def describe(samples: Sequence[float]) -> dict[str, float]:
 
 
 def figure(rounds: Sequence[Round], around_ms: float) -> Figure:
-    """The score of one candidate from its rounds. *around_ms*: what an iteration costs around its call."""
-    claims = [claim for timed in rounds for claim in timed.claims]
-    stats = describe(claims)
+    """The screened score from its rounds. *around_ms*: what an iteration of the loop costs around its call."""
+    stats = describe([claim for timed in rounds for claim in timed.claims])
     claim = stats["median"]
-    # The mean of the claims is what the wall clock saw; a few slow calls must not make an honest kernel a liar.
-    slack = max(stats["mean"] - claim, 0.0)
-    bound = min(timed.per_call_ms for timed in rounds) - around_ms - slack
-    delta = DELTA_SHARE * claim + DELTA_MS
-    score = max(claim, bound - delta)
-    detail = {
-        "claim_ms": round(claim, 6),
-        "bound_ms": round(bound, 6),
-        "delta_ms": round(delta, 6),
-        "around_ms": round(around_ms, 6),
-        "clock": "events" if score == claim else "judge",
-    }
-    return Figure(score, stats, detail)
+    bound = min(timed.per_call_ms for timed in rounds) - around_ms
+    score, detail = _score(stats, bound, DELTA_SHARE * claim + DELTA_MS, DELTA_MOST)
+    detail["around_ms"] = round(around_ms, 6)
+    return Figure(score, stats, detail, bootstrap([statistics.median(timed.claims) for timed in rounds], score / claim))
+
+
+def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
+    """The sealed score. *serial*: chunks of one call each, the next released only after the last was handed over.
+
+    One launch that serves many calls at once lowers the chunks' claim and bound alike; it cannot lower the serial one.
+    """
+    stats = describe([claim for chunk in chunks for claim in chunk.claims])
+    claim = stats["median"]
+    bound = statistics.median(chunk.bound_ms for chunk in chunks)
+    calls = statistics.median(len(chunk.claims) for chunk in chunks)
+    delta = SEALED_SHARE * claim + SEALED_CHUNK_MS / calls + SEALED_CALL_MS
+    score, detail = _score(stats, bound, delta, SEALED_MOST)
+    if len(serial) > 1:
+        # The lower quartile errs to the kind side: what a change of context takes comes on top.
+        alone = statistics.quantiles([chunk.wall_ms - chunk.empty_ms for chunk in serial], n=4)[0]
+        delta = SERIAL_SHARE * claim + SERIAL_MS
+        detail |= {"serial_ms": round(alone, 6), "serial_delta_ms": round(delta, 6)}
+        if alone - delta > score:
+            score, detail["clock"] = alone, "serial"
+    detail |= {"chunks": len(chunks), "calls_a_chunk": int(calls)}
+    return Figure(score, stats, detail, bootstrap([statistics.median(c.claims) for c in chunks], score / claim))
+
+
+def _score(stats: dict[str, float], bound: float, delta: float, most: float) -> tuple[float, dict[str, Any]]:
+    """The claim where the judge's clock allows it, else the bound; and how the two agreed.
+
+    A few slow calls must not make an honest kernel a liar: what the mean of the claims, which the wall clock saw, lies
+    above their median counts as slack, within what a delta may be at *most*.
+    """
+    claim = stats["median"]
+    delta = min(delta + max(stats["mean"] - claim, 0.0), most * max(bound, 0.0))
+    score = claim if claim >= bound - delta else bound
+    figures = {"claim_ms": claim, "bound_ms": bound, "delta_ms": delta}
+    detail: dict[str, Any] = {key: round(value, 6) for key, value in figures.items()}
+    return score, {**detail, "clock": "events" if score == claim else "judge"}
+
+
+def bootstrap(
+    values: Sequence[float],
+    scale: float = 1.0,
+    statistic: Callable[[Sequence[float]], float] = statistics.median,
+) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of *statistic* over *values*, times *scale* (Efron 1979). The same
+    values give the same interval."""
+    if len(values) < 2:
+        return values[0] * scale, values[0] * scale
+    rng = random.Random(len(values))
+    found = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    return found[int(0.025 * _RESAMPLES)] * scale, found[int(0.975 * _RESAMPLES) - 1] * scale
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """baseline ÷ candidate from paired chunks: the median of their log-ratios, and its 95 % interval."""
+
+    value: float
+    interval: tuple[float, float]
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval, relative: 0.01 is 1 %."""
+        return (math.log(self.interval[1]) - math.log(self.interval[0])) / 2
+
+
+def ratio(pairs: Sequence[tuple[Round, Round]]) -> Ratio:
+    """*pairs* of (baseline, candidate), each timed next to each other."""
+    logs = [math.log(statistics.median(b.claims) / statistics.median(c.claims)) for b, c in pairs]
+    low, high = bootstrap(logs)
+    return Ratio(math.exp(statistics.median(logs)), (math.exp(low), math.exp(high)))
 
 
 def repetitions(estimate_ms: float, flush_ms: float, wanted: int, budget_ms: float) -> int:
     """How many calls fit the budget: at least 10, at most *wanted*."""
     return max(10, min(wanted, int(budget_ms / max(estimate_ms + flush_ms, 1e-3))))
+
+
+def calls_a_chunk(estimate_ms: float, aim_ms: float, set_bytes: int, memory_bytes: int, queue: int) -> int:
+    """How many calls go into one sealed chunk: *aim_ms* of work, as far as inputs and outputs of all of them
+    (*set_bytes* each) fit *memory_bytes* and their launches the stream's queue (at most *queue* calls). A power of
+    two, so that candidates of one problem share what was calibrated."""
+    wanted = math.ceil(aim_ms / max(estimate_ms, 1e-4))
+    most = max(1, min(wanted, memory_bytes // max(set_bytes, 1) - 1, queue))
+    return 1 << (most.bit_length() - 1)

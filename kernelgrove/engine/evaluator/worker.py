@@ -1,13 +1,14 @@
 """The untrusted process that runs one candidate. Forked from a nursery, sandboxed, killed afterwards.
 
 Imports only the standard library, torch, triton and its siblings, so that a bare GPU image can run it. It answers
-one request at a time (``load``, ``call``, ``arm``, ``go``, ``deliver`` on a device; ``count``, ``compile`` without)
-and decides nothing: what it says is a claim.
+one request at a time (``load``, ``call``; ``arm``, ``go``, ``deliver`` to screen; ``seal``, ``queue``, ``finish``,
+``claims`` under seal; ``count``, ``compile`` without a device) and decides nothing: what it says is a claim.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import socket
 import tempfile
@@ -18,9 +19,10 @@ from typing import Any
 
 import torch
 
-from . import candidate, sandbox
+from . import candidate, handover, provenance, sandbox
 from .arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
-from .protocol import PeerGone, Reply, receive_with_fds, send_reply, shorten
+from .chunks import Chunks
+from .protocol import PeerGone, Reply, fitting, receive_with_fds, send_reply, shorten
 from .structure import flatten, unpack
 
 
@@ -41,6 +43,8 @@ def serve(sock: socket.socket, assignment: Assignment) -> None:
     tempfile.tempdir = None  # the nursery may have looked it up
     worker = Worker(assignment)  # before the sandbox: what fails here is ours, and is read in the nursery's log
     layers = sandbox.enter(assignment.policy, keep_fds=(sock.fileno(),))
+    if assignment.device.startswith("cuda"):
+        _warm_up(assignment.device)
     send_reply(sock, Reply.READY, 0, {"layers": [layer.to_json() for layer in layers]})
     while True:
         try:
@@ -48,7 +52,20 @@ def serve(sock: socket.socket, assignment: Assignment) -> None:
         except PeerGone:
             return
         kind, reply = worker.answer(request, fds)
-        send_reply(sock, kind, request["seq"], reply)
+        send_reply(sock, kind, request["number"], reply)
+
+
+def _warm_up(device: str) -> None:
+    """What every candidate needs first, before anybody waits for this worker: CUDA, PyTorch's commonest kernels, which
+    it loads at first use, and Triton's driver."""
+    from triton.runtime import driver
+
+    values = torch.randn(64, device=device)
+    values.clone().copy_(values[::2].repeat(2)).fill_(0.0).sum().item()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    torch.cuda.synchronize()
+    driver.active.get_current_target()
 
 
 class Worker:
@@ -61,6 +78,7 @@ class Worker:
         self._flush: torch.Tensor | None = None
         self._armed: tuple[Callable[[], Any], torch.Tensor, list[tuple[Any, Any]]] | None = None
         self._output: Any = None
+        self.chunks: Chunks | None = None
         #: Where the candidate believes to be. A stand-in maps it to the real device.
         self.logical = assignment.device
         self._adopt: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
@@ -78,6 +96,10 @@ class Worker:
             "arm": (Reply.ARMED, self.arm),
             "go": (Reply.TIMED, self.go),
             "deliver": (Reply.DELIVERED, self.deliver),
+            "seal": (Reply.SEALED, self.seal),
+            "queue": (Reply.QUEUED, self.queue),
+            "finish": (Reply.FINISHED, self.finish),
+            "claims": (Reply.CLAIMED, self.claims),
             "count": (Reply.COUNTED, self.count),
             "compile": (Reply.COMPILED, self.compile),
         }
@@ -101,6 +123,8 @@ class Worker:
                 self.arena = CudaArena.open(fds[2], size, torch.device(self.device).index or 0)
             else:
                 self.arena = CpuArena(fds[2], size)
+            if b"cpp_extension" in code:  # importing it initialises CUDA: not before the sandbox
+                provenance.watch_extensions()
             self.program = candidate.Candidate.from_text(code.decode(), self.scratch)
         assert self.program is not None
         weights = [(name, self._view(slot)) for name, slot in request["weights"]]
@@ -118,17 +142,17 @@ class Worker:
 
             with watch(leaf for _, leaf in flatten(inputs) if isinstance(leaf, torch.Tensor)) as seen:
                 output = self.program.forward(inputs, request["seed"])
-            leaves = flatten(output)
+            leaves = flatten(output, ordered=True)
             tensors = [leaf for _, leaf in leaves if isinstance(leaf, torch.Tensor)]
             observed = {"unwritten": seen.unwritten(tensors), "provenance": seen.provenance()}
         elif not request["observe"]:
-            leaves = flatten(self.program.forward(inputs, request["seed"]))
+            leaves = flatten(self.program.forward(inputs, request["seed"]), ordered=True)
             observed = {"unwritten": [], "provenance": ""}
         else:
-            with candidate.Observer() as observer:
+            with provenance.Observer() as observer:
                 output = self.program.forward(inputs, request["seed"])
-            leaves = flatten(output)
-            observed = {"unwritten": [], "provenance": observer.provenance()}
+            leaves = flatten(output, ordered=True)
+            observed = {"unwritten": [], **observer.to_json()}
         self._synchronise()
         return {**self._deliver(leaves, request["outputs"]), **observed}
 
@@ -141,7 +165,8 @@ class Worker:
         events = [
             (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(request["n"])
         ]
-        self._armed = (self.program.timed(inputs), self._flush, events)
+        bare = self.program.bare()
+        self._armed = (lambda: bare(inputs), self._flush, events)
         self._output = None
         gc.collect()
         torch.cuda.synchronize()
@@ -168,37 +193,48 @@ class Worker:
     def deliver(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """The outputs of the last timed call, and what the events say of every call, in ms."""
         assert self._armed is not None
-        delivered = self._deliver(flatten(self._output), request["outputs"])
+        delivered = self._deliver(flatten(self._output, ordered=True), request["outputs"])
         claims = [round(start.elapsed_time(end), 6) for start, end in self._armed[2]]
         self._armed, self._output = None, None
         return {**delivered, "claims": claims}
 
     def _deliver(self, leaves: list[tuple[str, Any]], wanted: Sequence[Any]) -> dict[str, Any]:
         """Say what came out; copy it into the judge's slots if paths, shapes and dtypes are as *wanted*."""
-        assert self.arena is not None
-        described, fits = [], len(leaves) == len(wanted)
-        for path, leaf in leaves[:64]:
-            if isinstance(leaf, torch.Tensor):
-                described.append([path, list(leaf.shape), str(leaf.dtype).removeprefix("torch."), None])
-            elif isinstance(leaf, bool | int | float) or leaf is None:
-                described.append([path, None, type(leaf).__name__, repr(leaf)])
-            else:
-                described.append([path, None, type(leaf).__name__, None])
-        if fits:
-            for (path, leaf), (wanted_path, slot) in zip(leaves, wanted, strict=True):
-                if slot is None:
-                    fits = fits and path == wanted_path and not isinstance(leaf, torch.Tensor)
-                    continue
-                _offset, _bytes, shape, _strides, dtype = slot
-                fits = fits and path == wanted_path and isinstance(leaf, torch.Tensor)
-                fits = fits and list(leaf.shape) == shape and leaf.dtype == torch_dtype(dtype)
-        if fits:
-            with torch.no_grad():
-                for (_path, leaf), (_wanted, slot) in zip(leaves, wanted, strict=True):
-                    if slot is not None:
-                        self._view(slot).copy_(leaf.detach())
+        fitting = handover.fits(leaves, wanted)
+        if fitting:
+            handover.copy(leaves, [self._view(slot) if slot is not None else None for _, slot in wanted])
             self._synchronise()
-        return {"leaves": described, "count": len(leaves), "copied": fits}
+        return handover.report(leaves, fitting)
+
+    # ------------------------------------------------------------------------------------------ sealed timing
+
+    def seal(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """Map the arena of the chunks to come, in the place of an earlier one."""
+        if self.chunks is not None:
+            self.chunks.arena.close()
+        arena = CudaArena.open(fds[0], request["arena_bytes"], torch.device(self.device).index or 0)
+        self.chunks = Chunks(arena)
+        return {}
+
+    def queue(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """Queue a chunk of calls (``chunks.Chunks.queue``). The host time that took is for the judge's patience."""
+        assert self.chunks is not None
+        plan, packed = json.loads(_read(fds[0])), _read(fds[1])
+        forward = None
+        if not plan["empty"]:
+            assert self.program is not None
+            forward = self.program.restored if plan["restore"] else self.program.bare()
+        self.chunks.queue(plan, packed, forward)
+        return {}
+
+    def finish(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        assert self.chunks is not None
+        self.chunks.finish()
+        return {}
+
+    def claims(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        assert self.chunks is not None
+        return self.chunks.claims()
 
     # ---------------------------------------------------------------------------------- without a device
 
@@ -209,29 +245,44 @@ class Worker:
         from .work import Work
 
         works: list[Work] = []
-        forward = self._meta_forward(request, fds)
-        with AtenCounter(works.append, self.assignment.precision, "meta"), counting(works.append):
-            forward()
-        return {"works": [work.to_json() for work in works[:200]], "launches": len(works)}
+        construct, forward = self._dry(request, fds)
+        with counting(works.append):
+            construct()
+            works.clear()
+            with AtenCounter(works.append, self.assignment.precision, "meta"):
+                for leaf in [leaf for _, leaf in flatten(forward()) if isinstance(leaf, torch.Tensor)]:
+                    handed_over = leaf.detach()  # what is computed only when somebody looks is computed here
+                    if type(handed_over) is not torch.Tensor:
+                        torch.empty(leaf.shape, dtype=leaf.dtype, device=self.logical).copy_(handed_over)
+        return {"works": fitting([work.to_json() for work in works]), "launches": len(works)}
 
     def compile(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """Compile for the target what one forward at full size would launch."""
         from .projection.compiling import CompileFailed, compile_launches
 
-        forward = self._meta_forward(request, fds)
+        construct, forward = self._dry(request, fds)
         started = time.perf_counter()
         try:
-            compiled = compile_launches(forward, self.assignment.facts)
+            compiled = compile_launches(forward, self.assignment.facts, request.get("launchers", False), construct)
         except CompileFailed as failed:
             raise candidate.CandidateFailed("compile_error", "compile", shorten(str(failed))) from failed
-        return {"compiled": [c.to_json() for c in compiled[:200]], "seconds": time.perf_counter() - started}
+        return {"compiled": fitting([made.to_json() for made in compiled]), "seconds": time.perf_counter() - started}
 
-    def _meta_forward(self, request: Mapping[str, Any], fds: Sequence[int]) -> Callable[[], Any]:
-        program = candidate.Candidate.from_text(_read(fds[0]).decode(), self.scratch)
-        init = unpack(_read(fds[1]), [self._adopt(_meta(spec)) for spec in request["init"]])
-        program.construct(init, request["seed"], self.logical, [], request["mode"])
-        inputs = unpack(_read(fds[2]), [self._adopt(_meta(spec)) for spec in request["inputs"]])
-        return lambda: program.forward(inputs, 0)
+    def _dry(self, request: Mapping[str, Any], fds: Sequence[int]) -> tuple[Callable[[], None], Callable[[], Any]]:
+        """Two calls on meta tensors: load the file and construct ModelNew; one forward of it."""
+        code, init_packed, inputs_packed = map(_read, fds)
+
+        def construct() -> None:
+            self.program = candidate.Candidate.from_text(code.decode(), self.scratch)
+            init = unpack(init_packed, [self._adopt(_meta(spec)) for spec in request["init"]])
+            self.program.construct(init, request["seed"], self.logical, [], request["mode"])
+
+        def forward() -> Any:
+            assert self.program is not None
+            inputs = unpack(inputs_packed, [self._adopt(_meta(spec)) for spec in request["inputs"]])
+            return self.program.forward(inputs, 0)
+
+        return construct, forward
 
     # --------------------------------------------------------------------------------------------- small
 

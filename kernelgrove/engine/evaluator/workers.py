@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import shutil
 import socket
@@ -12,8 +13,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,14 @@ from typing import Any
 from kernelgrove.errors import EvaluatorError
 
 from . import nursery, sandbox
-from .protocol import PeerGone, ProtocolBreak, Reply, parse_reply, receive_with_fds, send_with_fds
+from .protocol import PeerGone, ProtocolBreak, Reply, fresh_number, parse_reply, receive_with_fds, send_with_fds
+from .replies import checked
 
-_TRITON_CACHE = "triton"  # in a worker's scratch folder, where clean_environment() points Triton
+#: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
+_TRITON_CACHE = "triton"
+CACHES = (_TRITON_CACHE, "extensions")
+_KILL_LIMIT_S = 15.0  # a fork bomb of a thousand processes took 8 s
+_OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -43,34 +49,64 @@ class WorkerFailed(Exception):
         self.outcome, self.stage, self.message = outcome, stage, message
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a worker starts with: a folder that holds some of CACHES. Where *scratch* is named, its own folder has to be
+    there: what was built knows itself by that path."""
+
+    folder: Path
+    scratch: str | None = None
+    note: str = ""  # what went wrong where not all was prepared
+
+
+#: Nurseries of this process that were not closed, and what is held while one is started: it must not be a stranger.
+_NURSERIES: set[subprocess.Popen[bytes]] = set()
+_STARTING = threading.Lock()
+
+
+def _started(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    with _STARTING:
+        process = subprocess.Popen(command, **options)
+        _NURSERIES.add(process)
+        return process
+
+
 class Nursery:
     """One nursery process and its workers. Thread-safe. ``policy`` is what every worker of it gets."""
 
     def __init__(self, mode: str, policy: sandbox.Policy, environment: Mapping[str, str]) -> None:
         self.mode = mode
         self._policy = policy
-        self._home = tempfile.mkdtemp(prefix="kernelgrove-")
-        Path(self._home).chmod(0o755)  # each worker's folder in it is its own user's alone
+        self._home = sandbox.Home()
+        self._home.path.chmod(0o755)  # each worker's folder in it is its own user's alone
         self._environment = {**environment, **({"TRITON_INTERPRET": "1"} if mode == "interpret" else {})}
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._forked: dict[int, int] = {}
-        self._exited: dict[int, str] = {}
+        self._obeyed: dict[int, bool] = {}
+        self._hostile: set[int] = set()  # workers that have run a candidate's code
+        self._frozen: dict[int, float] = {}  # since when, by the monotonic clock
+        self._slept: dict[int, float] = {}  # how long in all, seconds
+        self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
+        self._haunted: list[sandbox.PrivateUser] = []
         self._seed: Path | None = None  # what every worker's Triton cache starts with
-        self._ready = False
+        self._users: dict[int, sandbox.PrivateUser | None] = {}  # of workers that were not closed, by pid
+        self._ready = self._closed = False
         self._gone: str | None = None
+        self._settled = threading.Event()  # once it is gone: what its workers left is looked after
+        self._clean = False  # and nothing of it runs any more
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock = ours
         self._sending = threading.Lock()
-        with theirs, open(os.path.join(self._home, "log"), "wb") as log:  # noqa: PTH118, PTH123
-            self._process = subprocess.Popen(
-                nursery.command(mode, theirs.fileno(), _import_paths()),
-                env=sandbox.clean_environment(self._home, self._environment),
+        with theirs, (self._home.path / "log").open("wb") as log:
+            self._process = _started(
+                nursery.command(mode, theirs.fileno(), import_paths()),
+                env=sandbox.clean_environment(str(self._home.path), self._environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self._home,
+                cwd=self._home.path,
                 start_new_session=True,
             )
         threading.Thread(target=self._listen, name=f"nursery-{mode}", daemon=True).start()
@@ -88,13 +124,33 @@ class Nursery:
                         self._ready = True
                     elif event["event"] == "forked":
                         self._forked[event["id"]] = event["pid"]
+                    elif event["event"] == "obeyed":
+                        self._obeyed[event["id"]] = event["still"]
                     elif event["event"] == "exited":
-                        self._exited[event["pid"]] = event["words"]
+                        self._exited[event["pid"]] = (event["words"], event["clean"])
                     self._changed.notify_all()
         except (PeerGone, OSError, ValueError) as error:
             with self._changed:
                 self._gone = str(error)
                 self._changed.notify_all()
+            self._bury()
+
+    def _bury(self) -> None:
+        """Kill what its workers had started: they die with it, and nobody else looks after their daemons now."""
+        try:
+            if not self._closed:
+                self._process.kill()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                sandbox.kill_tree(self._process.pid)
+            with self._changed:
+                uids = [user.uid for user in self._users.values() if user is not None]
+            with _STARTING:
+                keep = {process.pid for process in _NURSERIES if process.poll() is None}
+                self._clean = sandbox.kill_strays(keep, uids)
+        finally:
+            self._settled.set()
 
     def wait_ready(self) -> None:
         """Raises EvaluatorError with the nursery's own last words when it does not come up."""
@@ -102,19 +158,32 @@ class Nursery:
             self._changed.wait_for(lambda: self._ready or self._gone is not None, _START_LIMIT_S)
             if self._ready and self._gone is None:
                 return
-        log = Path(self._home, "log")
+        log = self._home.path / "log"
         last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
         raise EvaluatorError(
             f"the {self.mode} nursery did not start: {' | '.join(last) or 'no word from it'}.",
             "Run `kernelgrove doctor`.",
         )
 
-    def fork(self, device: str, facts: Mapping[str, Any], precision: str, timeout_s: float = 30.0) -> Worker:
-        """A fresh sandboxed worker, ready for a candidate."""
+    def fork(
+        self,
+        device: str,
+        facts: Mapping[str, Any],
+        precision: str,
+        prepared: Prepared | None = None,
+        timeout_s: float = 30.0,
+    ) -> Worker:
+        """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it."""
         self.wait_ready()
-        scratch = tempfile.mkdtemp(prefix="w", dir=self._home)
+        if prepared is None or prepared.scratch is None:
+            scratch = tempfile.mkdtemp(prefix="w", dir=self._home.path)
+        else:
+            scratch = prepared.scratch
+            Path(scratch).mkdir(mode=0o700)
+        if prepared is not None:
+            shutil.copytree(prepared.folder, scratch, dirs_exist_ok=True)
         if self._seed is not None:
-            shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE))
+            shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE), dirs_exist_ok=True)
         user = sandbox.claim_user()
         policy = {**asdict(self._policy), "scratch": scratch, "uid": user.uid if user else self._policy.uid}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -131,13 +200,15 @@ class Nursery:
                 raise EvaluatorError(f"the {self.mode} nursery {'died' if self._gone else 'does not answer'}.")
         except (EvaluatorError, PeerGone) as error:
             ours.close()
-            shutil.rmtree(scratch, ignore_errors=True)
+            sandbox.remove(scratch)
             if user is not None:
                 user.release()
             raise EvaluatorError(f"no worker could be started: {error}") from error
+        with self._changed:
+            self._users[pid] = user
         worker = Worker(self, ours, pid, scratch, user)
         try:
-            worker.layers = worker.answer(0, Reply.READY, timeout_s)["layers"]
+            worker.layers = worker.answer(Reply.READY, timeout_s)["layers"]
         except (WorkerDied, WorkerTimeout, ProtocolBreak) as error:
             worker.close()
             raise EvaluatorError(f"a worker did not enter its sandbox: {error}. {self._last_words()}") from error
@@ -148,12 +219,12 @@ class Nursery:
         of Triton's launcher that are the same for every kernel."""
         cache = Path(worker.scratch, _TRITON_CACHE)
         if self._seed is None and cache.is_dir():
-            seed = Path(self._home, "seed")
+            seed = self._home.path / "seed"
             shutil.copytree(cache, seed)
             self._seed = seed
 
     def _last_words(self) -> str:
-        text = Path(self._home, "log").read_text(errors="replace").strip()
+        text = (self._home.path / "log").read_text(errors="replace").strip()
         return text.splitlines()[-1] if text else ""
 
     def kill(self, pid: int) -> None:
@@ -163,27 +234,79 @@ class Nursery:
         except (PeerGone, OSError):
             return
 
+    def distrust(self, pid: int) -> None:
+        """Worker *pid* is about to run a candidate: ``frozen`` stops it from now on."""
+        with self._changed:
+            self._hostile.add(pid)
+
+    @contextlib.contextmanager
+    def frozen(self, keep: Collection[int] = ()) -> Iterator[bool]:
+        """Stop every worker that has run a candidate's code, but those in *keep*, with all that they started. True if
+        all of them stand still. Inside another such block the outer one's stay stopped at the end."""
+        with self._changed:
+            stopped = self._hostile - self._frozen.keys() - set(keep)
+            self._frozen |= dict.fromkeys(stopped, time.monotonic())
+        try:
+            yield not stopped or self._obey("freeze", stopped)
+        finally:
+            if stopped:
+                self._obey("thaw", stopped)
+                with self._changed:
+                    for pid in stopped:
+                        slept = time.monotonic() - self._frozen.pop(pid)
+                        self._slept[pid] = self._slept.get(pid, 0.0) + slept
+
+    def slept_s(self, pid: int) -> float:
+        """How long worker *pid* has been stopped in all, which does not count against its limits."""
+        with self._changed:
+            since = self._frozen.get(pid)
+            return self._slept.get(pid, 0.0) + (time.monotonic() - since if since is not None else 0.0)
+
+    def _obey(self, op: str, pids: Collection[int]) -> bool:
+        number = next(self._ids)
+        try:
+            with self._sending:
+                send_with_fds(self._sock, {"op": op, "id": number, "pids": list(pids)})
+        except (PeerGone, OSError):
+            return True  # with the nursery its workers are gone
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._obeyed or self._gone is not None, _OBEY_LIMIT_S)
+            return self._obeyed.pop(number, self._gone is not None)
+
     def exit_words(self, pid: int, timeout_s: float) -> str | None:
         """How worker *pid* ended, or None if it has not within *timeout_s*."""
         with self._changed:
             self._changed.wait_for(lambda: pid in self._exited or self._gone is not None, timeout_s)
-            return self._exited.get(pid, "its nursery died" if self._gone is not None else None)
+            known = self._exited.get(pid)
+            return known[0] if known else "its nursery died" if self._gone is not None else None
 
-    def forget(self, pid: int) -> None:
+    def is_clean(self, pid: int) -> bool:
+        """Whether worker *pid* has ended, and all that it started."""
         with self._changed:
+            gone, known = self._gone is not None, self._exited.get(pid)
+        if gone and known is None:
+            return self._settled.wait(_KILL_LIMIT_S) and self._clean
+        return known is not None and known[1]
+
+    def forget(self, pid: int, haunted: sandbox.PrivateUser | None = None) -> None:
+        """Drop what is known of worker *pid*. No other worker gets the user *haunted* while this object lives."""
+        with self._changed:
+            if haunted is not None:
+                self._haunted.append(haunted)
             self._exited.pop(pid, None)
+            self._users.pop(pid, None)
+            self._hostile.discard(pid)
+            self._slept.pop(pid, None)
 
     def close(self) -> None:
         """Hang up, upon which the nursery kills its workers and ends, and remove all that they wrote."""
+        self._closed = True
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)  # closing alone would not end the listener's recv, nor the nursery
         self._sock.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            sandbox.kill_tree(self._process.pid)
-            self._process.wait(5)
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._settled.wait(2 * _KILL_LIMIT_S)
+        _NURSERIES.discard(self._process)
+        self._home.remove()
 
 
 class Standby:
@@ -194,17 +317,21 @@ class Standby:
         self._lock = threading.Lock()
         self._nursery = self._make()
 
-    def fork(self, device: str, facts: Mapping[str, Any], precision: str) -> Worker:
+    def fork(self, device: str, facts: Mapping[str, Any], precision: str, prepared: Prepared | None = None) -> Worker:
         """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
         with self._lock:
             if not self._nursery.alive:
                 self._nursery.close()
                 self._nursery = self._make()
             nursery_now = self._nursery
-        return nursery_now.fork(device, facts, precision)
+        return nursery_now.fork(device, facts, precision, prepared)
 
     def seed_from(self, worker: Worker) -> None:
         self._nursery.seed_from(worker)
+
+    def frozen(self, keep: Collection[Worker] = ()) -> contextlib.AbstractContextManager[bool]:
+        """``Nursery.frozen``; a worker of an earlier nursery died with it."""
+        return self._nursery.frozen([worker.pid for worker in keep])
 
     def close(self) -> None:
         with self._lock:
@@ -222,8 +349,9 @@ class Worker:
         self._sock = sock
         self.pid = pid
         self.scratch = scratch
-        self._sequence = 0
+        self._number = 0  # of the last request
         self.layers: list[dict[str, Any]] = []
+        self.left_s = math.inf  # for all answers together that are still to come
         self.wall_s = 0.0  # of the last request: from just before it was sent until its answer was here
 
     def __enter__(self) -> Worker:
@@ -239,60 +367,118 @@ class Worker:
 
         Raises WorkerFailed, WorkerDied, WorkerTimeout, ProtocolBreak.
         """
-        self._sequence += 1
+        started = time.perf_counter()
+        self.send(op, fields, blobs)
+        reply = self.answer(expected, timeout_s)
+        self.wall_s = time.perf_counter() - started
+        return reply
+
+    def send(self, op: str, fields: Mapping[str, Any], blobs: Sequence[bytes | int] = ()) -> None:
+        """Send a request without waiting. Raises WorkerDied."""
+        self._number = fresh_number()
         made = [_memfd(blob) for blob in blobs if isinstance(blob, bytes)]
         fresh = iter(made)
         fds = [next(fresh) if isinstance(blob, bytes) else blob for blob in blobs]
-        started = time.perf_counter()
         try:
-            send_with_fds(self._sock, {"op": op, "seq": self._sequence, **fields}, fds)
+            send_with_fds(self._sock, {"op": op, "number": self._number, **fields}, fds)
         except (PeerGone, OSError):
             raise WorkerDied(self._how_it_died()) from None
         finally:
             for fd in made:
                 os.close(fd)
-        reply = self.answer(self._sequence, expected, timeout_s)
-        self.wall_s = time.perf_counter() - started
-        return reply
 
-    def answer(self, sequence: int, expected: Reply, timeout_s: float) -> dict[str, Any]:
-        self._sock.settimeout(timeout_s)
+    def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
+        """The answer to what was last sent. A worker that gives none in time is killed, unless *keep*."""
+        limit = left = max(0.001, min(timeout_s, self.left_s))
+        started, slept = time.perf_counter(), self._owner.slept_s(self.pid)
+        before = slept
         try:
-            data = self._sock.recv(1 << 17)
-        except TimeoutError:
-            self._owner.kill(self.pid)
-            raise WorkerTimeout(f"no answer within {timeout_s:g} s") from None
-        except ConnectionResetError:
-            data = b""
+            while True:
+                self._sock.settimeout(left)
+                try:
+                    data = self._sock.recv(1 << 17)
+                    break
+                except TimeoutError:
+                    left, slept = self._owner.slept_s(self.pid) - slept, self._owner.slept_s(self.pid)
+                    if left > 0:  # others were timed meanwhile
+                        continue
+                    if not keep:
+                        self._owner.kill(self.pid)
+                    which = "" if limit == timeout_s else ", which was left of the time for all its calls"
+                    raise WorkerTimeout(f"no answer within {round(limit, 1):g} s{which}") from None
+                except ConnectionResetError:
+                    data = b""
+                    break
+        finally:
+            self.left_s -= time.perf_counter() - started - (self._owner.slept_s(self.pid) - before)
         if not data:
             raise WorkerDied(self._how_it_died())
-        kind, payload = parse_reply(data, sequence, expected)
+        kind, payload = parse_reply(data, self._number, expected)
+        payload = checked(kind, payload)
         if kind is Reply.FAILED:
-            fields = (payload.get("outcome"), payload.get("stage"), payload.get("message"))
-            outcome, stage, message = (str(value)[:6000] for value in fields)
-            raise WorkerFailed(outcome, stage, message)
+            raise WorkerFailed(**payload)
         return payload
 
     def _how_it_died(self) -> str:
         words = self._owner.exit_words(self.pid, 2.0)
+        if words is None and not sandbox.is_running(self.pid):  # its nursery is killing what another left
+            words = self._owner.exit_words(self.pid, 2 * _KILL_LIMIT_S)
         if words is None:
             self._owner.kill(self.pid)
             return "it closed its connection and went on running"
         return words
 
-    def close(self) -> None:
-        """Kill whatever is left of it and remove its scratch folder."""
+    def distrust(self) -> None:
+        """It is about to run a candidate."""
+        self._owner.distrust(self.pid)
+
+    @property
+    def uid(self) -> int:
+        """The user that it runs as: its scratch folder's owner, which it cannot change."""
+        return os.lstat(self.scratch).st_uid
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is alive and has said nothing that it was not asked for."""
+        self._sock.settimeout(0.0)
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def furnish(self, folder: Path) -> None:
+        """Put what *folder* holds into its scratch folder, as its own."""
+        shutil.copytree(folder, self.scratch, dirs_exist_ok=True)
+        if self._user is not None:
+            sandbox.hand_over(self.scratch, self._user.uid)
+
+    def stop(self) -> bool:
+        """Kill it and all that it started; whether nothing of it runs any more. Its scratch folder stays until
+        ``close``."""
         self._sock.close()
         if self._owner.exit_words(self.pid, 0.0) is None:
             self._owner.kill(self.pid)
-            self._owner.exit_words(self.pid, 5.0)
-        self._owner.forget(self.pid)
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        if self._user is not None:
-            self._user.release()
+            self._owner.exit_words(self.pid, _KILL_LIMIT_S)
+        return self._owner.is_clean(self.pid)
+
+    def close(self) -> None:
+        """Kill whatever is left of it, remove its scratch folder and give its user back. Where something of it cannot
+        be killed, folder and user stay its own as long as its nursery is there."""
+        clean = False
+        try:
+            clean = self.stop()
+            if clean:
+                sandbox.remove(self.scratch)
+        finally:
+            self._owner.forget(self.pid, None if clean else self._user)
+            if clean and self._user is not None:
+                self._user.release()
 
 
-def _import_paths() -> list[str]:
+def import_paths() -> list[str]:
     """The ``sys.path`` of a nursery: this package's root first (taken off again once it is imported), then what holds
     the standard library, torch, triton and numpy. Other folders of the caller's are none of a worker's business, and
     a copy of some library in one of them would shadow the one that a worker may read."""

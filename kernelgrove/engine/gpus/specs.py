@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kernelgrove.errors import UsageError
+
+#: Names a file of GPUs of the user's own.
+VARIABLE = "KERNELGROVE_GPUS"
+OWN_FILE = Path("~/.config/kernelgrove/gpus.toml")
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,13 @@ _LISTS = {"matches", "sources", "capability"}
 def load(extra: Path | None = None) -> dict[str, GpuSpec]:
     """All known GPUs by name, in the order of the file, those of *extra* (same format) last.
 
-    A table in *extra* under a known name needs only the keys it changes. Raises UsageError when *extra* cannot be
-    read, is not TOML, or has a table with an unknown, missing or ill-typed key.
+    *extra* is the user's own file: by default the one that KERNELGROVE_GPUS names, else
+    ``~/.config/kernelgrove/gpus.toml`` where there is one. A table in it under a known name needs only the keys it
+    changes. Raises UsageError when it cannot be read, is not TOML, or has a table with an unknown, missing or
+    ill-typed key.
     """
     specs = dict(_shipped())
+    extra = extra or _own_file()
     if extra is None:
         return specs
     try:
@@ -85,6 +93,14 @@ def load(extra: Path | None = None) -> dict[str, GpuSpec]:
     return specs
 
 
+def _own_file() -> Path | None:
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    own = OWN_FILE.expanduser()
+    return own if own.is_file() else None
+
+
 def find(name: str, extra: Path | None = None) -> GpuSpec:
     """The spec called *name*; case, spaces and dashes do not matter, and a vendor's name is accepted too.
 
@@ -102,7 +118,7 @@ def find(name: str, extra: Path | None = None) -> GpuSpec:
 def match(vendor_name: str, specs: Mapping[str, GpuSpec] | None = None) -> GpuSpec | None:
     """The spec of a GPU that calls itself *vendor_name* (as nvidia-smi or torch print it), or None."""
     wanted = vendor_name.strip().casefold()
-    for spec in (specs if specs is not None else _shipped()).values():
+    for spec in (specs if specs is not None else load()).values():
         if wanted in (candidate.casefold() for candidate in (spec.vendor_name, *spec.matches)):
             return spec
     return None

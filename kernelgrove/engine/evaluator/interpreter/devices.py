@@ -120,10 +120,6 @@ def _set_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     label(args[0], args[1].__dict__.get(LABEL))
 
 
-def _record_stream(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    return None
-
-
 def _from_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``torch.tensor`` and its like: on the host in truth until moved, so that small constants keep their values."""
     given = kwargs.get("device")
@@ -156,7 +152,6 @@ _SPECIAL: dict[Any, Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]] = {
     torch.Tensor.get_device: _get_device,
     torch.Tensor.pin_memory: _pin,
     torch.Tensor.is_pinned: lambda func, args, kwargs: logical_device(args[0]).type == "cpu",
-    torch.Tensor.record_stream: _record_stream,
     torch.Tensor.data.__set__: _set_data,  # type: ignore[attr-defined]
     **dict.fromkeys(_FROM_DATA, _from_data),
 }

@@ -29,6 +29,7 @@ def patch_torch() -> None:
     tensor.device = _shown(logical_device, "device")
     tensor.is_cuda = _shown(lambda t: logical_device(t).type == "cuda", "is_cuda")
     tensor.is_cpu = _shown(lambda t: logical_device(t).type == "cpu", "is_cpu")
+    tensor.record_stream = lambda self, stream: None  # whose argument torch checks before a mode sees it
     tensor.is_meta = _shown(lambda t: logical_device(t).type == "meta", "is_meta")
 
     def sharing(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -28,15 +28,25 @@ class CompileFailed(Exception):
         self.message = message
 
 
-def compile_launches(forward: Callable[[], object], facts: Mapping[str, Any]) -> list[Compiled]:
-    """Call *forward* once and return what became of each Triton launch, in order. *facts* is ``GpuSpec.facts()``.
+def compile_launches(
+    forward: Callable[[], object],
+    facts: Mapping[str, Any],
+    launchers: bool = False,
+    first: Callable[[], object] | None = None,
+) -> list[Compiled]:
+    """Call *forward* once and return what became of each Triton launch, in order. *facts* is ``GpuSpec.facts()``;
+    with *launchers*, Triton's cache also gets what launching for real needs. What *first*, called before, launches is
+    compiled too, and not told.
 
     Everything *forward* allocates should be on the meta device; other launches (ATen, CUDA C) are not seen here.
     Of an autotuned kernel the first configuration that compiles is taken. Raises CompileFailed, or whatever
     *forward* raises for a reason of its own (host code that needs a tensor's values, say).
     """
-    with driver.installed(facts) as recorder:
+    with driver.installed(facts, launchers) as recorder:
         try:
+            if first is not None:
+                first()
+                recorder.launches.clear()
             forward()
         except Exception as error:
             failed = _explain(error, recorder, facts)

@@ -69,8 +69,9 @@ def target(facts: Mapping[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def installed(facts: Mapping[str, Any]) -> Iterator[Recorder]:
-    """Launch on the stand-in for *facts* while inside. Not for several threads: Triton's driver is global.
+def installed(facts: Mapping[str, Any], launchers: bool = False) -> Iterator[Recorder]:
+    """Launch on the stand-in for *facts* while inside; with *launchers*, also build what launching for real takes. Not
+    for several threads: Triton's driver is global.
 
     Raises RuntimeError where Triton was imported for its interpreter: such a process cannot compile.
     """
@@ -83,7 +84,7 @@ def installed(facts: Mapping[str, Any]) -> Iterator[Recorder]:
         raise RuntimeError("TRITON_INTERPRET is set: kernels are interpreted in this process and cannot be compiled")
     recorder = Recorder()
     before = (driver._active, Autotuner.run, JITFunction._do_compile)
-    driver.set_active(_Driver(facts, recorder))
+    driver.set_active(_Driver(facts, recorder, launchers))
     Autotuner.run = _run_first_valid
     JITFunction._do_compile = _watched(before[2], recorder)
     compiler.max_shared_mem.cache_clear()
@@ -99,11 +100,11 @@ def installed(facts: Mapping[str, Any]) -> Iterator[Recorder]:
 class _Driver:
     """The part of Triton's driver protocol that compiling and launching use."""
 
-    def __init__(self, facts: Mapping[str, Any], recorder: Recorder) -> None:
+    def __init__(self, facts: Mapping[str, Any], recorder: Recorder, launchers: bool) -> None:
         self._facts = facts
         self._target = target(facts)
         self.utils = _Utils(facts, recorder)
-        self.launcher_cls = lambda src, metadata: _Launcher(src, metadata, recorder)
+        self.launcher_cls = lambda src, metadata: _Launcher(src, metadata, recorder, launchers)
 
     def get_current_target(self) -> Any:
         return self._target
@@ -172,10 +173,12 @@ class _Utils:
 class _Launcher:
     """Called by ``JITFunction.run`` in place of ``cuLaunchKernel``."""
 
-    def __init__(self, src: Any, metadata: Any, recorder: Recorder) -> None:
+    def __init__(self, src: Any, metadata: Any, recorder: Recorder, real: bool) -> None:
         self._src = src
         self._metadata = metadata
         self._recorder = recorder
+        if real:
+            _build_launcher(src, metadata)
 
     def __call__(self, x: int, y: int, z: int, stream: int, function: Resources, *_: Any) -> None:
         grid = (int(x), int(y), int(z))
@@ -198,6 +201,15 @@ class _Launcher:
                 resources=function,
             )
         )
+
+
+def _build_launcher(src: Any, metadata: Any) -> None:
+    """Have Triton build its launcher into the cache where it compiles one for each signature (3.6 does, with gcc; 3.7
+    has one for all). What that needs may not be there: whoever launches for real then builds it."""
+    from triton.backends.nvidia.driver import CudaLauncher
+
+    with contextlib.suppress(Exception):
+        CudaLauncher(src, metadata)
 
 
 def _watched(compile_kernel: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:

@@ -5,37 +5,58 @@ with ``clean_environment()``, and each worker it forks calls ``enter`` first of 
 ``docs/design``, the evaluator.
 """
 
-from .environment import clean_environment
-from .identity import PrivateUser, claim_user
+from .disk import Disk, holds_more
+from .environment import SEARCH_PATH, clean_environment
+from .homes import Home, sweep
+from .identity import PrivateUser, claim_user, hand_over
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
+from .leavings import Copier, remove
 from .paths import default_read_paths
 from .probe import probe
 from .processes import (
     become_subreaper,
+    children,
     descendants,
+    halt,
+    is_running,
+    kill_strays,
     kill_tree,
     oom_kills,
     processes_of,
     reap_orphans,
+    resume,
     signal_name,
 )
 
 __all__ = [
     "REQUIRED",
+    "SEARCH_PATH",
+    "Copier",
+    "Disk",
+    "Home",
     "Layer",
     "Policy",
     "PrivateUser",
     "SandboxError",
     "become_subreaper",
+    "children",
     "claim_user",
     "clean_environment",
     "default_read_paths",
     "descendants",
     "enter",
+    "halt",
+    "hand_over",
+    "holds_more",
+    "is_running",
+    "kill_strays",
     "kill_tree",
     "oom_kills",
     "probe",
     "processes_of",
     "reap_orphans",
+    "remove",
+    "resume",
     "signal_name",
+    "sweep",
 ]

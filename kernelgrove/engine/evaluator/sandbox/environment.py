@@ -6,10 +6,12 @@ It has to be clean when the nursery is executed: a variable that is unset later 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-_PATH = "/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where a worker looks for programs: beside its interpreter first, where pip puts ninja.
+SEARCH_PATH = f"{sys.prefix}/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Passed through from the caller's environment where set: without them some machines' CUDA is not found.
 _PASSED_ON = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_VISIBLE_DEVICES")
 
@@ -49,12 +51,13 @@ def clean_environment(scratch: str, extra: Mapping[str, str] | None = None) -> d
     if wrong:
         raise ValueError(f"a worker's environment must not hold {', '.join(wrong)}")
     environment = {
-        "PATH": _PATH,
+        "PATH": SEARCH_PATH,
         "HOME": scratch,
         "TMPDIR": scratch,
         "XDG_CACHE_HOME": f"{scratch}/cache",
         "TRITON_CACHE_DIR": f"{scratch}/triton",
         "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
+        "TORCH_EXTENSIONS_DIR": f"{scratch}/extensions",
         "USER": "worker",  # getpass asks the password file otherwise, where a private uid has no line
         "LOGNAME": "worker",
         "LANG": "C.UTF-8",

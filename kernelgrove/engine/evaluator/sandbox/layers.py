@@ -43,7 +43,7 @@ class Policy:
 
     *memory_bytes* is what it may allocate on top of what it was forked with; *uid* the user to become where this
     process is root, private to the worker if ``kill_tree`` is told it; *processes* how many tasks (threads count)
-    it may have at a time.
+    it may have at a time; *scratch_bytes* what its scratch folder may hold, which its nursery sees to.
     """
 
     read: tuple[str, ...]
@@ -57,6 +57,7 @@ class Policy:
     network: bool = False
     allow_unsafe: bool = False
     processes: int = 1024
+    scratch_bytes: int = 2 << 30
 
 
 class SandboxError(EnvironmentLacks):
@@ -156,7 +157,7 @@ def enter(
     enforced = report.layers["landlock_files"].active
     report.step("landlock_tcp", lambda: _check_tcp(policy, enforced))
     report.step("landlock_signals", lambda: _check_signals(parent, enforced))
-    report.step("seccomp", lambda: _deny_calls(policy.network))
+    report.step("seccomp", lambda: _deny_calls(policy.network, policy.gpu))
     layers = report.all()
     if not policy.allow_unsafe and any(layer.required and not layer.active for layer in layers):
         raise SandboxError(layers)
@@ -320,8 +321,8 @@ def _check_signals(parent: int, enforced: bool) -> str:
     return "none reaches a process outside"
 
 
-def _deny_calls(network: bool) -> str:
-    seccomp.install(network)
+def _deny_calls(network: bool, gpu: bool) -> str:
+    seccomp.install(network, gpu)
     _must_fail("unshare", lambda: syscalls.call("unshare", 0), errno.EPERM)
     _must_fail("process_vm_readv", lambda: syscalls.call("process_vm_readv", 0, 0, 0, 0, 0, 0), errno.EPERM)
     if not network:

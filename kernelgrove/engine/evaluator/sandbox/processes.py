@@ -48,9 +48,9 @@ class _Stat:
             self.state = "R"  # only its first thread has ended: the others run on
 
 
-def _stat(pid: int) -> _Stat | None:
+def _stat(pid: int, task: str = "") -> _Stat | None:
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        with open(f"/proc/{pid}/{f'task/{task}/' if task else ''}stat", encoding="utf-8", errors="replace") as file:
             return _Stat(file.read())
     except (OSError, ValueError):  # gone
         return None
@@ -107,6 +107,12 @@ def descendants(pid: int) -> set[int]:
     return _below([pid]) - {pid}
 
 
+def is_running(pid: int) -> bool:
+    """Whether process *pid* is there and has not ended."""
+    stat = _stat(pid)
+    return stat is not None and stat.state not in _DEAD
+
+
 def processes_of(uid: int) -> set[int]:
     """All processes whose real user is *uid*, dead ones that nobody has reaped left out.
 
@@ -137,6 +143,46 @@ def kill_tree(pid: int, uid: int | None = None, timeout_s: float = 10.0) -> bool
     if pid <= 1 or pid == os.getpid() or (uid is not None and uid in (0, os.getuid())):
         raise ValueError(f"refusing to kill process {pid} and everything of user {uid}")
     return _kill({pid}, uid, time.monotonic() + timeout_s)
+
+
+def halt(roots: Collection[int], timeout_s: float = _STOP_S) -> bool:
+    """SIGSTOP whole trees: each process named and all below it. Each must be a subreaper, so that all that it started
+    is below it: to look for what belongs to its user takes as many reads as there are processes.
+
+    Returns True when all of it has halted, to the last thread, False when something still runs after *timeout_s*
+    seconds. ``resume`` lets them go on. Processes are named as for ``kill_tree``.
+    """
+    known = {root: stat.start for root in roots if (stat := _stat(root))}
+    deadline = time.monotonic() + timeout_s
+    while True:
+        before = len(known)
+        _find(known, None)
+        awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED)]
+        for pid in awake:
+            _send(pid, signal.SIGSTOP)
+        if not awake and len(known) == before and all(map(_all_halted, known)):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE_S)
+
+
+def resume(roots: Collection[int]) -> None:
+    """SIGCONT what ``halt`` stopped."""
+    known = {root: stat.start for root in roots if (stat := _stat(root))}
+    _find(known, None)
+    for pid in known:
+        _send(pid, signal.SIGCONT)
+
+
+def _all_halted(pid: int) -> bool:
+    """Whether no thread of process *pid* runs. The state of the process is its first thread's."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # gone
+        return True
+    stats = [_stat(pid, task) for task in tasks]
+    return all(stat is None or stat.state in _HALTED for stat in stats)
 
 
 def _kill(roots: Collection[int], uid: int | None, deadline: float) -> bool:
@@ -236,6 +282,37 @@ def reap_orphans(keep: Collection[int], timeout_s: float = 10.0) -> dict[int, in
             if time.monotonic() > deadline:
                 break
     return reaped
+
+
+def kill_strays(keep: Collection[int], uids: Collection[int] = (), timeout_s: float = 10.0) -> bool:
+    """Kill everything of the users *uids* and, in a subreaper, the children that it did not start, with all below them;
+    reap them. Returns whether nothing of all this is left after *timeout_s* seconds.
+
+    What a dead process of ours had started has left our session (a worker has one of its own, which cannot be left for
+    another that exists); what we start is in ours, or named in *keep*.
+    """
+    deadline = time.monotonic() + timeout_s
+    clean = True
+    for uid in uids:
+        clean = _kill((), uid, deadline) and clean
+    while syscalls.child_subreaper() and time.monotonic() < deadline:
+        strays = {pid for pid in children(os.getpid()) - set(keep) if _session(pid) != os.getsid(0)}
+        if not strays:
+            return clean
+        _kill(strays, None, deadline)
+        for pid in strays:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # reaped by another thread
+                continue
+    return clean and not syscalls.child_subreaper()
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:  # gone
+        return os.getsid(0)
 
 
 def oom_kills() -> int:

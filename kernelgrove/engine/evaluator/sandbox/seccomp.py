@@ -1,8 +1,9 @@
 """A seccomp deny-list: system calls that no kernel needs and that reach past the sandbox fail with EPERM.
 
 Landlock leaves UDP, UNIX sockets by path and System V memory open, and a worker without a uid of its own could
-reach its equals through ptrace or prlimit; this closes them. It is a deny-list since CUDA drivers differ in what
-they call: everything not named here is allowed. ``memfd_create`` is (some drivers need it).
+reach its equals through ptrace, prlimit or a change of priority; this closes them. It is a deny-list since CUDA
+drivers differ in what they call: everything not named here is allowed. ``memfd_create`` is on a GPU (some drivers need
+it), and only there: no limit counts its memory.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import os
 import signal
 import socket
 import struct
@@ -42,6 +44,7 @@ _X32_BIT = 0x40000000
 _NEW_NAMESPACES = 0x7E020000
 _SOCKET_TYPE = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
 
+_IOPRIO_WHO_PROCESS = 1  # <linux/ioprio.h>
 _SET_MODE_FILTER, _FLAG_SPEC_ALLOW = 1, 4
 _SECCOMP_MODE_FILTER = 2
 
@@ -59,7 +62,17 @@ def _fail(code: int = errno.EPERM) -> _Instruction:
 _PASS: _Instruction = (_RETURN, 0, 0, _ALLOW)
 
 
-def _special(network: bool) -> dict[str, list[_Instruction]]:
+_PID_FIRST = ("prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler")
+#: Of oneself alone: a worker with the judge's uid could take its CPU time, its cores or its priority.
+_OWN: list[_Instruction] = [_argument(0), (_JUMP_EQUAL, 1, 0, 0), _fail(), _PASS]
+
+
+def _own(kind: int) -> list[_Instruction]:
+    """As _OWN, where the first argument says what the second one is the number of: *kind* is a process."""
+    return [_argument(0), (_JUMP_EQUAL, 0, 3, kind), _argument(1), (_JUMP_EQUAL, 0, 1, 0), _PASS, _fail()]
+
+
+def _special(network: bool, gpu: bool) -> dict[str, list[_Instruction]]:
     """Calls decided by their arguments: what to run once the number matched; each ends in a return."""
     not_datagram: list[_Instruction] = [
         _argument(1),
@@ -71,12 +84,9 @@ def _special(network: bool) -> dict[str, list[_Instruction]]:
     blocks: dict[str, list[_Instruction]] = {
         "clone": [_argument(0), (_JUMP_ANY_BIT, 0, 1, _NEW_NAMESPACES), _fail(), _PASS],
         "clone3": [_fail(errno.ENOSYS)],  # its flags are behind a pointer; libc then uses clone
-        "prlimit64": [  # another process's limits: a worker with the judge's uid could take its CPU time
-            _argument(0),
-            (_JUMP_EQUAL, 1, 0, 0),
-            _fail(),
-            _PASS,
-        ],
+        **dict.fromkeys(_PID_FIRST, _OWN),
+        "setpriority": _own(os.PRIO_PROCESS),
+        "ioprio_set": _own(_IOPRIO_WHO_PROCESS),
         "prctl": [  # the parent-death signal stays SIGKILL, and orphans stay with the worker
             _argument(0),
             (_JUMP_EQUAL, 4, 0, syscalls.PR_SET_CHILD_SUBREAPER),
@@ -88,6 +98,8 @@ def _special(network: bool) -> dict[str, list[_Instruction]]:
         ],
     }
     # In prctl above: not PDEATHSIG jumps to _PASS, PDEATHSIG with another signal and SUBREAPER to _fail.
+    if not gpu:
+        blocks["memfd_create"] = [_fail()]
     if not network:
         blocks["socket"] = [_argument(0), (_JUMP_EQUAL, 1, 0, int(socket.AF_UNIX)), _fail(), *not_datagram]
         blocks["socketpair"] = not_datagram  # a pair of datagram sockets can still write to any path
@@ -96,7 +108,7 @@ def _special(network: bool) -> dict[str, list[_Instruction]]:
 
 
 @functools.cache
-def program(network: bool) -> bytes:
+def program(network: bool, gpu: bool) -> bytes:
     """The filter as ``struct sock_filter[]``; the calls that look at arguments come first."""
     code: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCH),
@@ -106,7 +118,7 @@ def program(network: bool) -> bytes:
     ]
     if syscalls.MACHINE == "x86_64":
         code += [(_JUMP_GREATER_EQUAL, 0, 1, _X32_BIT), _fail(errno.ENOSYS)]
-    for name, block in _special(network).items():
+    for name, block in _special(network, gpu).items():
         nr = syscalls.number(name)
         if nr is not None:
             code += [(_JUMP_EQUAL, 0, len(block), nr), *block]
@@ -122,11 +134,11 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def install(network: bool) -> None:
+def install(network: bool, gpu: bool) -> None:
     """Put the filter in force for this thread and what it starts. Needs no_new_privs; raises OSError."""
     if syscalls.AUDIT_ARCH is None:
         raise OSError(errno.ENOSYS, f"the deny-list is not written for {syscalls.MACHINE}")
-    code = program(network)
+    code = program(network, gpu)
     bound = _Program(len(code) // 8, code)
     address = ctypes.addressof(bound)
     try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
+from kernelgrove.problems.parsing import parse
+
 
 class NoClass(Exception):
     """The file has no plain ``class Model`` with a ``forward`` of its own."""
@@ -27,7 +29,7 @@ def rewrite(source: str, forward: list[str]) -> Rewritten:
 
     Raises NoClass.
     """
-    tree = ast.parse(source)
+    tree = parse(source)
     lines = source.splitlines()
     model = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Model"), None)
     method = (

@@ -1,0 +1,278 @@
+"""What a candidate is compared with: eager PyTorch, timed beside it; ``torch.compile``, by its ratio to eager.
+
+A baseline runs as ``ModelNew`` in a worker of its own, sandboxed and timed like a candidate, so that both pay the same
+costs. A compiled baseline's ratio to eager is found once for a problem, device, precision and software, and kept in a
+file: compiling takes from seconds to minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kernelgrove.model import EvaluationRequest
+
+from .confirming import Empties, NoRoom, Seat, confirm, memory_share
+from .laps import Laps
+from .protocol import PROTOCOL_VERSION, ProtocolBreak
+from .references import JudgedReference
+from .screening import screen
+from .sitting import Bench, Rejected, Sitting, Wrong
+from .timing import Figure
+from .workers import WorkerDied, WorkerFailed, WorkerTimeout
+
+_LIMIT_S = 300.0  # for torch.compile; max-autotune tries many kernels
+_EAGER = "\n\nModelNew = Model\n"
+_COMPILED = """
+
+class ModelNew(torch.nn.Module):
+    def __init__(self, *init):
+        super().__init__()
+        self.reference = Model(*init)
+        self.compiled = torch.compile(self.reference, mode={mode!r})
+
+    def forward(self, *inputs):
+        return self.compiled(*inputs)
+"""
+#: Baselines besides eager, and torch.compile's mode for each.
+MODES = {"compile": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+FAILURES = (WorkerFailed, WorkerDied, WorkerTimeout, ProtocolBreak, Wrong, Rejected)
+
+
+@dataclass(frozen=True)
+class Over:
+    """eager ÷ a compiled baseline, and its 95 % interval; None where it failed, and ``note`` says why."""
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    note: str = ""
+    measured_at: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        if self.value is None:
+            return {"failed": self.note}
+        return {"eager_over_it": self.value, "interval": self.interval, "measured_at": self.measured_at}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What timing needs of its bench."""
+
+    empties: Empties
+    flush_bytes: int
+    around: Callable[[], float]
+    #: The GPU for oneself: nobody else is asked anything, and no candidate but those given runs.
+    alone: Callable[..., contextlib.AbstractContextManager[None]]
+    #: No candidate runs at all, and none has left work running. Raises Rejected.
+    still: Callable[[], contextlib.AbstractContextManager[None]]
+
+    def screen(self, sitting: Sitting, request: EvaluationRequest) -> Figure:
+        return screen(sitting, self.flush_bytes, self.around(), request.samples, request.tolerance)
+
+
+class Eager:
+    """The reference as it is, in a worker that stays, with its screened time; ``seconds`` tells what making it took."""
+
+    def __init__(self, bench: Bench, reference: JudgedReference, request: EvaluationRequest, timing: Timing) -> None:
+        laps = Laps()
+        self.seconds = laps.seconds
+        with laps.lap("loading"):
+            self.sitting = _seat_in(bench, reference, _EAGER, request)
+        try:
+            with laps.lap("waiting"), timing.alone():
+                with laps.lap("screening"):
+                    self.screened_ms = timing.screen(self.sitting, request).time_ms
+                with laps.lap("calibrating"):
+                    share = memory_share(16)
+                    self.seat = _seat(self.sitting, timing, self.screened_ms, share, request)
+                if self.seat is None:
+                    self.sitting.close()  # its memory is needed elsewhere
+                else:
+                    with laps.lap("first chunk"):
+                        self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
+        except BaseException:
+            self.sitting.close()
+            raise
+
+    def close(self) -> None:
+        if self.seat is not None:
+            self.seat.close()
+        self.sitting.close()
+
+
+def _seat(sitting: Sitting, timing: Timing, estimate_ms: float, memory: int, request: EvaluationRequest) -> Seat | None:
+    try:
+        return Seat(sitting, timing.empties, estimate_ms, memory, request.timeout_s)
+    except NoRoom:
+        return None
+
+
+@dataclass
+class _Entry:
+    future: Future[Eager | str]
+    users: int = 0
+
+
+class Shelf:
+    """Eager baselines of the problems judged last, each made once, in *threads*. Thread-safe."""
+
+    def __init__(self, bench: Bench, timing: Timing, threads: ThreadPoolExecutor, kept: int = 4) -> None:
+        self._bench, self._timing, self._threads, self._kept = bench, timing, threads, kept
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
+        """Start making the eager baseline of *reference*, if it is not there."""
+        with self.borrow(reference, request):
+            pass
+
+    @contextlib.contextmanager
+    def borrow(self, reference: JudgedReference, request: EvaluationRequest) -> Iterator[Future[Eager | str]]:
+        """The eager baseline of *reference*, or why there is none; it stays as long as somebody has it borrowed."""
+
+        def make() -> Eager | str:
+            try:
+                return Eager(self._bench, reference, request, self._timing)
+            except FAILURES as error:
+                return f"{type(error).__name__}: {error}"[:500]
+
+        with self._lock:
+            if reference.key not in self._entries:
+                self._entries[reference.key] = _Entry(self._threads.submit(make))
+            entry = self._entries[reference.key]
+            entry.users += 1
+            self._entries.move_to_end(reference.key)
+        try:
+            yield entry.future
+        finally:
+            with self._lock:
+                entry.users -= 1
+                idle = [key for key, kept in self._entries.items() if not kept.users and kept.future.done()]
+                for key in idle[: max(0, len(self._entries) - self._kept)]:
+                    self._threads.submit(self._dismiss, self._entries.pop(key))
+
+    def _dismiss(self, entry: _Entry) -> None:
+        eager = entry.future.result()
+        if isinstance(eager, Eager):
+            with self._bench.turns.alone():
+                eager.close()
+
+
+class Compiled:
+    """Ratios of compiled baselines, each found once, in *threads*, and kept in *folder* (None: not kept)."""
+
+    def __init__(
+        self, bench: Bench, shelf: Shelf, timing: Timing, threads: ThreadPoolExecutor, folder: Path | None
+    ) -> None:
+        self._bench, self._shelf, self._timing, self._threads = bench, shelf, timing, threads
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._known: dict[str, Future[Over]] = {}
+
+    def start(self, name: str, reference: JudgedReference, request: EvaluationRequest, software: str) -> Future[Over]:
+        """eager ÷ baseline *name*, looked up or being measured. *software* tells what the ratio holds for."""
+        key = _key(name, reference, request, software)
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = self._threads.submit(self._find, key, name, reference, request)
+            return self._known[key]
+
+    def _find(self, key: str, name: str, reference: JudgedReference, request: EvaluationRequest) -> Over:
+        kept = self._read(key)
+        if kept is None:
+            with self._shelf.borrow(reference, request) as eager:
+                kept = self._measure(name, reference, eager, request)
+            self._write(key, kept)
+        return kept
+
+    def _measure(
+        self, name: str, reference: JudgedReference, eager: Future[Eager | str], request: EvaluationRequest
+    ) -> Over:
+        try:
+            with _seat_in(self._bench, reference, _COMPILED.format(mode=MODES[name]), request) as sitting:
+                base = eager.result()
+                if isinstance(base, str):
+                    return Over(None, note=base)
+                with self._timing.alone():
+                    estimate = self._timing.screen(sitting, request).time_ms
+                    seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
+                    if seat is None or base.seat is None:
+                        return Over(base.screened_ms / estimate, None, "screened", _now())
+                    with seat:
+                        found = confirm(seat, base.seat, request.tolerance, self._timing.still).ratio
+                        assert found is not None
+        except FAILURES as error:
+            return Over(None, note=f"{type(error).__name__}: {error}"[:500])
+        return Over(found.value, found.interval, measured_at=_now())
+
+    def _read(self, key: str) -> Over | None:
+        if self._folder is None:
+            return None
+        try:
+            kept = json.loads((self._folder / f"{key}.json").read_text())
+            return Over(
+                float(kept["value"]),
+                tuple(kept["interval"]) if kept["interval"] else None,
+                kept["note"],
+                str(kept["measured_at"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _write(self, key: str, over: Over) -> None:
+        if self._folder is None or over.value is None:
+            return
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            self._folder.mkdir(parents=True, exist_ok=True)
+            part = self._folder / f"{key}.{os.getpid()}.part"
+            part.write_text(
+                json.dumps({"value": over.value, "interval": over.interval, "measured_at": over.measured_at})
+            )
+            part.replace(self._folder / f"{key}.json")
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _key(name: str, reference: JudgedReference, request: EvaluationRequest, software: str) -> str:
+    instance = reference.instance
+    parts = [name, reference.key, instance.check_source, instance.mode, reference.precision]
+    parts += [software, str(PROTOCOL_VERSION), str(request.tolerance)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+
+
+def _seat_in(bench: Bench, reference: JudgedReference, tail: str, request: EvaluationRequest) -> Sitting:
+    """A sitting of the reference itself with *tail*, called once."""
+    code = reference.instance.check_source + "\n\nimport torch\n" + tail
+    sitting = Sitting(bench, reference, code, max(request.timeout_s, _LIMIT_S))
+    sitting.trusted = True
+    try:
+        if tail is _EAGER:
+            with bench.turns.shared():
+                sitting.load(reference.case(0), request.precision, Laps())
+                sitting.call(reference.case(0), first=True)
+                sitting.call(reference.case(0), first=False, observe=True)
+        elif MODES["max-autotune"] in tail:
+            with bench.turns.alone():  # it times kernels itself
+                sitting.load(reference.case(0), request.precision, Laps())
+                sitting.call(reference.case(0), first=True)
+        else:
+            # Compiling is seconds of the host's work and an instant of the GPU's: nobody should wait for it.
+            case = reference.case(0)
+            sitting.load(case, request.precision, Laps())
+            sitting.call(case, first=True)
+    except BaseException:
+        sitting.close()
+        raise
+    return sitting

@@ -1,0 +1,114 @@
+"""The worker's side of sealed timing: a chunk of calls queued behind a stalled stream, then waited for.
+
+The judge says where inputs and outputs of each call lie, lets the calls be queued, completes the inputs, starts the
+stream, and stops its clock when the outputs are there (``sealing.py``). Standard library and torch only.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from . import handover
+from .arena import CudaArena, Slot
+from .structure import flatten, unpack
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: its arguments, what is wanted of it, and where its outputs go."""
+
+    inputs: Any
+    wanted: list[Any]
+    targets: list[torch.Tensor | None]
+
+
+class Chunks:
+    """Chunks over one arena, which the judge made for them."""
+
+    def __init__(self, arena: CudaArena) -> None:
+        self.arena = arena
+        self._calls: list[Call] = []
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._report: dict[str, Any] = {}
+        self._loop: Callable[[], None] | None = None
+
+    def queue(self, plan: Mapping[str, Any], packed: bytes, forward: Callable[[Any], Any] | None) -> None:
+        """Make the calls of *plan* ready and, where it says ``stall``, launch them all behind a stalled stream.
+
+        *forward* None is the empty worker: its outputs are there before it is asked.
+        """
+        self._calls = list(self._planned(plan, packed))
+        while len(self._events) < len(self._calls):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record(), end.record()  # an event is made at its first record: not while the clock runs
+            self._events.append((start, end))
+        if forward is None:
+            ready = _ready(self._calls[0])
+            loop = self._looping(lambda inputs: ready)
+        else:
+            loop = self._looping(lambda inputs: flatten(forward(inputs), ordered=True))
+        gc.collect()
+        torch.cuda.synchronize()
+        if not plan["stall"]:
+            self._loop = loop
+            return
+        self.arena.stall(torch.cuda.current_stream().cuda_stream, plan["flag"], plan["token"])
+        loop()
+
+    def finish(self) -> None:
+        """Launch what is not yet launched, and wait for all of it."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop()
+        torch.cuda.synchronize()
+
+    def claims(self) -> dict[str, Any]:
+        """What the last output was, and what the events say of each call, in ms."""
+        pairs = self._events[: len(self._calls)] if self._report["copied"] else []
+        claims = [round(start.elapsed_time(end), 6) for start, end in pairs]
+        self._calls = []
+        return {**self._report, "claims": claims}
+
+    def _planned(self, plan: Mapping[str, Any], packed: bytes) -> list[Call]:
+        inputs = [Slot.from_json(slot) for slot in plan["inputs"]]
+        outputs = [(path, Slot.from_json(slot) if slot is not None else None) for path, slot in plan["outputs"]]
+        calls, at = [], 0
+        for number, length in enumerate(plan["packed"], plan["first"]):
+            move = number * plan["stride"]
+            tensors = [self.arena.view(slot.moved(move)) for slot in inputs]
+            wanted = [[path, slot.to_json() if slot is not None else None] for path, slot in outputs]
+            targets = [self.arena.view(slot.moved(move)) if slot is not None else None for _, slot in outputs]
+            calls.append(Call(unpack(packed[at : at + length], tensors), wanted, targets))
+            at += length
+        return calls
+
+    def _looping(self, leaves_of: Callable[[Any], Sequence[tuple[str, Any]]]) -> Callable[[], None]:
+        calls, events = self._calls, self._events
+
+        def loop() -> None:
+            leaves: Sequence[tuple[str, Any]] = []
+            gc.disable()
+            try:
+                for call, (start, end) in zip(calls, events, strict=False):
+                    start.record()
+                    leaves = leaves_of(call.inputs)
+                    end.record()
+                    if not handover.fits(leaves, call.wanted):
+                        self._report = handover.report(leaves, copied=False)
+                        return
+                    handover.copy(leaves, call.targets)
+            finally:
+                gc.enable()
+            self._report = handover.report(leaves, copied=True)
+
+        return loop
+
+
+def _ready(call: Call) -> list[tuple[str, Any]]:
+    pairs = zip(call.wanted, call.targets, strict=True)
+    return [(path, None if target is None else torch.empty_like(target)) for (path, _), target in pairs]

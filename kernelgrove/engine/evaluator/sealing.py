@@ -1,0 +1,243 @@
+"""Sealed timing, the judge's side: chunks of calls that cannot be done before the clock runs, nor after it stops.
+
+A chunk of N calls, each with inputs and outputs of its own:
+
+1. the judge draws N inputs nobody has seen and keeps them; in their places lie an earlier chunk's. It fills the outputs
+   with NaN;
+2. the worker queues N calls behind a stalled stream: what it computes ahead of the stream, it computes on wrong inputs;
+3. the judge starts its clock, copies the right inputs in and releases the stream, on the GPU, in that order;
+4. the worker says when its stream is through; the judge takes a secret sample of all outputs and stops its clock;
+5. the outputs must still hold that sample, and some of the calls, drawn in secret, are compared with the reference.
+
+What an *empty* worker (trusted; its outputs are ready before it is asked) takes for the same chunk is subtracted.
+Chunks of one call after the other (*serial*) tell one launch that serves many calls from many.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from .arena import CudaArena, Spec, torch_dtype
+from .correctness import Verdict, compare
+from .protocol import ProtocolBreak, Reply, finite_floats
+from .references import Case
+from .sitting import Rejected, Sitting, Wrong
+from .slots import Filled, Layout, Slots
+from .structure import flatten
+from .tensors import identical, is_tensor
+from .timing import Chunk
+from .values import compare_value
+from .workers import Worker, WorkerTimeout
+
+#: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
+_DRAWN, _SLOW_DRAW_S = 4, 0.03
+_FLAG = 0  # where in the arena the word lies that releases the stream
+
+
+class Stuck(Exception):
+    """The calls could not all be queued: forward waits for its stream, or launches more than a queue takes."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What came back of one chunk."""
+
+    reply: dict[str, Any]
+    wall_ms: float
+    sample: list[torch.Tensor]
+
+
+class Sealed:
+    """An arena for chunks of up to *calls* calls, mapped in *worker*. Close it after use."""
+
+    def __init__(self, worker: Worker, case: Case, calls: int, device: int, timeout_s: float) -> None:
+        self.worker = worker
+        self.timeout_s = timeout_s
+        self._token = 0
+        layout = Layout.of(case)
+        self.arena = CudaArena.create(layout.size(calls), device)
+        self.slots = Slots(self.arena, layout)
+        self._flag = self.arena.bytes[_FLAG : _FLAG + 4].view(torch.int32)
+        try:
+            torch.cuda.synchronize()
+            worker.ask("seal", Reply.SEALED, timeout_s, {"arena_bytes": self.arena.size}, [self.arena.fd])
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Sealed:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._release()  # a stream left stalled would hold the worker's last moments up
+        self.arena.close()
+
+    def run(self, filled: Filled, first: int, calls: int, stall: bool, options: dict[str, Any]) -> Timed:
+        """Have the worker run *calls* calls of *filled* from *first* on.
+
+        Raises Stuck (after releasing the stream) where they could not all be queued, and what a worker's end raises.
+        """
+        packed = filled.packed[first : first + calls]
+        self._token += 1
+        plan = {
+            **self.slots.layout.to_json(),
+            "first": first,
+            "packed": [len(blob) for blob in packed],
+            "flag": _FLAG,
+            "token": self._token,
+            "stall": stall,
+            **options,
+        }
+        self.worker.send("queue", {}, [json.dumps(plan).encode(), b"".join(packed)])
+        self._await_queued(calls, stall)
+        if stall:
+            self.worker.send("finish", {})  # it now waits for its stream
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        self.slots.complete(filled, first, calls)
+        if stall:
+            self._release()
+        else:
+            torch.cuda.synchronize()
+            self.worker.send("finish", {})
+        self.worker.answer(Reply.FINISHED, self.timeout_s)
+        sample = self.slots.sample(first, calls)
+        torch.cuda.synchronize()
+        wall_ms = (time.perf_counter() - started) * 1e3
+        return Timed(self.worker.ask("claims", Reply.CLAIMED, self.timeout_s, {}), wall_ms, sample)
+
+    def _await_queued(self, calls: int, stall: bool) -> None:
+        if not stall:
+            self.worker.answer(Reply.QUEUED, self.timeout_s)
+            return
+        try:
+            # Python needs some 50 µs to launch a call; a slow host ten times that.
+            self.worker.answer(Reply.QUEUED, 1.0 + 0.01 * calls, keep=True)
+        except WorkerTimeout as late:
+            self._release()
+            self.worker.answer(Reply.QUEUED, self.timeout_s)
+            self.worker.ask("finish", Reply.FINISHED, self.timeout_s, {})
+            raise Stuck from late
+
+    def _release(self) -> None:
+        self._flag.fill_(self._token)
+
+
+def empty_chunk(sealed: Sealed, packed: bytes, calls: int, stall: bool) -> float:
+    """The wall clock over a chunk of the empty worker, in ms, with as much to complete and to sample."""
+    filled = sealed.slots.unchanged(packed, calls)
+    return sealed.run(filled, 0, calls, stall, {"empty": True, "restore": False}).wall_ms
+
+
+class Round:
+    """*calls* calls on fresh inputs, of which *checked* are compared with the reference: run together, or one by one.
+
+    Raises what ``Sealed.run`` raises, and Wrong, Rejected, ProtocolBreak.
+    """
+
+    def __init__(self, sealed: Sealed, sitting: Sitting, calls: int, checked: int, allclose: float | None) -> None:
+        self.sealed, self.sitting, self.calls, self.allclose = sealed, sitting, calls, allclose
+        self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
+        if checked and any(slot is None for _, slot in sealed.slots.layout.outputs):
+            self.watched.add(calls - 1)  # what is no tensor is told of the last call alone
+        self.filled = sealed.slots.fill(_draws(sitting, calls), calls, self.watched)
+        sealed.slots.poison(calls)
+
+    def together(self, stall: bool, empty_ms: float) -> Chunk:
+        return self._run(0, self.calls, stall, empty_ms)
+
+    def one(self, number: int, empty_ms: float) -> Chunk:
+        """Call *number* alone."""
+        return self._run(number, 1, True, empty_ms)
+
+    def _run(self, first: int, calls: int, stall: bool, empty_ms: float) -> Chunk:
+        options = {"empty": False, "restore": self.sitting.reference.stateful}
+        timed = self.sealed.run(self.filled, first, calls, stall, options)
+        self.sitting.delivered(timed.reply, self.sitting.current(0))
+        claims = finite_floats(timed.reply.get("claims"), calls)
+        if len(claims) != calls or min(claims) <= 0:
+            raise ProtocolBreak(f"the worker gave {len(claims)} times for {calls} calls, or a time of zero")
+        self._verify(timed, first, calls)
+        return Chunk(tuple(claims), timed.wall_ms, empty_ms)
+
+    def _verify(self, timed: Timed, first: int, calls: int) -> None:
+        """The outputs are those that were there when the clock stopped, and those of the watched calls are right."""
+        slots = self.sealed.slots
+        for before, after in zip(timed.sample, slots.sample_again(first, calls), strict=True):
+            if not identical(before, after):
+                raise Rejected("outputs changed after forward had handed them over: work was still going on")
+        for number in self.watched & set(range(first, first + calls)):
+            self._compare(number, last=number == first + calls - 1)
+        written = [path for path, slot in slots.layout.outputs if slot is not None]
+        for path, sample in zip(written, timed.sample, strict=True):
+            if sample.numel() and sample.dtype.is_floating_point:
+                unwritten = sample.isnan().all(dim=1).nonzero()
+                if len(unwritten):
+                    call = first + int(unwritten[0])
+                    raise Wrong(Verdict(None, f"output{path} of timed call {call} of {self.calls} was not written"))
+
+    def _compare(self, number: int, last: bool) -> None:
+        slots = self.sealed.slots
+        case = self.sitting.reference.case_of(self.filled.watched[number], self.sitting.draw, secrets.randbits(31))
+        move = number * slots.layout.stride
+        for index, (given, master) in enumerate(zip(slots.layout.inputs, case.masters, strict=True)):
+            if index not in case.mutable and not identical(slots.arena.view(given.moved(move)), master):
+                raise Rejected(f"forward changed input {index} in a timed call, which the reference leaves alone")
+        for leaf, (expected, (_, slot)) in enumerate(zip(case.expected, slots.layout.outputs, strict=True)):
+            if slot is not None:
+                found = compare(slots.arena.view(slot.moved(move)).clone(), expected, self.allclose)
+            elif last:
+                _path, _shape, kind, shown = self.sitting.said[leaf]
+                found = compare_value(kind, shown, expected, self.allclose)
+            else:
+                continue
+            if found.message:
+                raise Wrong(Verdict(found.error, f"in a timed call: {found.message}"))
+
+
+def _draws(sitting: Sitting, calls: int) -> Iterator[list[Any]]:
+    """*calls* sets of inputs of the shapes of case 0. A few are drawn; the others are these, changed in every element
+    by a secret factor: other contents, at the price of a copy. Integers cannot be changed so: they are drawn, as long
+    as that is quick."""
+    wanted = [Spec.of(master) for master in sitting.current(0).masters]
+    varies = all(torch_dtype(spec.dtype).is_floating_point for spec in wanted)
+    generator = torch.Generator(sitting.bench.device).manual_seed(secrets.randbits(62))
+    drawn: list[list[Any]] = []
+    slow = False
+    for _ in range(calls):
+        if drawn and (slow or (varies and len(drawn) >= _DRAWN)):
+            yield _varied(drawn[secrets.randbelow(len(drawn))], generator)
+            continue
+        started = time.perf_counter()
+        inputs = sitting.reference.fresh_inputs()
+        torch.cuda.synchronize()
+        slow = bool(drawn) and time.perf_counter() - started > _SLOW_DRAW_S
+        if [Spec.of(leaf) for _, leaf in flatten(inputs) if is_tensor(leaf)] != wanted:
+            inputs = _varied(sitting.reference.given_inputs(sitting.draw), generator)  # another seed, other shapes
+        if len(drawn) < _DRAWN:
+            drawn.append(inputs)
+        yield inputs
+
+
+def _varied(inputs: list[Any], generator: torch.Generator) -> list[Any]:
+    """*inputs* with each element changed by up to a tenth, its sign kept."""
+
+    def vary(leaf: Any) -> Any:
+        if is_tensor(leaf) and leaf.dtype.is_floating_point:
+            noise = torch.rand(leaf.shape, generator=generator, device=leaf.device)
+            return leaf * (0.9 + 0.2 * noise).to(leaf.dtype)
+        return leaf
+
+    varied: list[Any] = pytree.tree_map(vary, inputs)
+    return varied

@@ -1,0 +1,141 @@
+"""Where the inputs and outputs of many calls lie in one arena, and what is done to all of them at once.
+
+Every call has the same layout, one *stride* after the other, so that a kernel or two completes, poisons or samples all.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .arena import ALIGNMENT, Arena, Slot, Spec, lay_out, torch_dtype
+from .references import Case
+from .sitting import POISON
+from .structure import pack
+from .tensors import is_tensor
+
+#: One element in so many of each output is looked at while the clock runs.
+SAMPLE = 256
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Slots of the first call; call *j*'s lie *j* × *stride* bytes further on. The first ALIGNMENT bytes are free."""
+
+    inputs: list[Slot]
+    outputs: list[tuple[str, Slot | None]]
+    stride: int
+
+    @staticmethod
+    def of(case: Case) -> Layout:
+        inputs, free = lay_out([Spec.of(master) for master in case.masters], ALIGNMENT)
+        outputs: list[tuple[str, Slot | None]] = []
+        for expected in case.expected:
+            if expected.spec is None:
+                outputs.append((expected.path, None))
+                continue
+            (slot,), free = lay_out([expected.spec], free)
+            outputs.append((expected.path, slot))
+        end = -(-free // ALIGNMENT) * ALIGNMENT
+        return Layout(inputs, outputs, end - ALIGNMENT)
+
+    def size(self, calls: int) -> int:
+        return ALIGNMENT + self.stride * calls
+
+    def to_json(self) -> dict[str, Any]:
+        outputs = [[path, slot.to_json() if slot is not None else None] for path, slot in self.outputs]
+        return {"inputs": [slot.to_json() for slot in self.inputs], "outputs": outputs, "stride": self.stride}
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Inputs drawn for a chunk, which are not yet in the arena: the structures around them, each input tensor's
+    elements as (calls, elements), and the inputs of those calls that will be compared, by number."""
+
+    packed: list[bytes]
+    right: list[torch.Tensor]
+    watched: dict[int, list[Any]] = field(default_factory=dict)
+
+
+class Slots:
+    """The slots of many calls in *arena*."""
+
+    def __init__(self, arena: Arena, layout: Layout) -> None:
+        self.arena = arena
+        self.layout = layout
+        self._offsets: list[int] = []
+
+    def prime(self, inputs: list[Any], calls: int) -> None:
+        """Let all calls' inputs be these at first: of the right form, and wrong."""
+        masters: list[torch.Tensor] = []
+        pack(inputs, is_tensor, masters)
+        for slot, master in zip(self.layout.inputs, masters, strict=True):
+            for number in range(calls):
+                self.arena.view(slot.moved(number * self.layout.stride)).copy_(master)
+
+    def fill(self, draws: Iterable[list[Any]], calls: int, watched: set[int]) -> Filled:
+        """Take *draws* for *calls* calls into the judge's own memory. What lies in their places is an earlier chunk's:
+        none of them may be there, in no order, before the clock runs."""
+        packed: list[bytes] = []
+        kept: dict[int, list[Any]] = {}
+        right = [torch.empty_like(self.flat(slot, calls, 1)) for slot in self.layout.inputs]
+        for number, inputs in enumerate(draws):
+            masters: list[torch.Tensor] = []
+            packed.append(pack(inputs, is_tensor, masters))
+            for slot, elements, master in zip(self.layout.inputs, right, masters, strict=True):
+                torch.as_strided(elements[number], slot.shape, slot.strides, elements[number].storage_offset()).copy_(
+                    master
+                )
+            if number in watched:
+                kept[number] = inputs
+        return Filled(packed, right, kept)
+
+    def unchanged(self, packed: bytes, calls: int) -> Filled:
+        """As much to complete as ``fill`` leaves, of what is there already."""
+        return Filled([packed] * calls, [self.flat(slot, calls, 1).clone() for slot in self.layout.inputs])
+
+    def complete(self, filled: Filled, first: int, calls: int) -> None:
+        """Put the right inputs of *calls* calls from *first* on in their places."""
+        for slot, right in zip(self.layout.inputs, filled.right, strict=True):
+            self.flat(slot, len(filled.packed), 1)[first : first + calls].copy_(right[first : first + calls])
+
+    def poison(self, calls: int) -> None:
+        """Fill all outputs with what no honest call leaves there."""
+        for _, slot in self.layout.outputs:
+            if slot is not None:
+                view = self.flat(slot, calls, 1)
+                floating = view.dtype.is_floating_point or view.dtype.is_complex
+                view.fill_(float("nan") if floating else POISON.get(view.dtype, 1))
+
+    def sample(self, first: int, calls: int) -> list[torch.Tensor]:
+        """A secret share of some calls' output elements, one tensor an output; ``sample_again`` takes the same."""
+        self._offsets = [secrets.randbelow(_step(slot, SAMPLE)) for _, slot in self.layout.outputs if slot is not None]
+        return self.sample_again(first, calls)
+
+    def sample_again(self, first: int, calls: int) -> list[torch.Tensor]:
+        slots = [slot for _, slot in self.layout.outputs if slot is not None]
+        pairs = zip(slots, self._offsets, strict=True)
+        return [
+            self.flat(slot.moved(first * self.layout.stride), calls, _step(slot, SAMPLE), offset).clone()
+            for slot, offset in pairs
+        ]
+
+    def flat(self, slot: Slot, calls: int, step: int, offset: int = 0) -> torch.Tensor:
+        """Every *step*-th element of *slot*'s storage from *offset* on, of all calls: (calls, elements)."""
+        dtype = torch_dtype(slot.dtype)
+        whole = self.arena.bytes[slot.offset :]
+        whole = whole[: whole.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
+        count = slot.storage_bytes // dtype.itemsize
+        taken = max(0, -(-(count - offset) // step))
+        start = whole.storage_offset() + offset  # as_strided counts from the storage's own beginning
+        return torch.as_strided(whole, (calls, taken), (self.layout.stride // dtype.itemsize, step), start)
+
+
+def _step(slot: Slot, every: int) -> int:
+    """One in *every* elements of a large tensor; at least 64 of a small one; all of a tiny one."""
+    count = max(1, slot.storage_bytes // torch_dtype(slot.dtype).itemsize)
+    return max(1, min(every, count // 64))

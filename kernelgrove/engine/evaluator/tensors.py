@@ -1,0 +1,41 @@
+"""Small questions about tensors that the judge asks in several places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .arena import Spec
+
+
+def is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def clone(value: Any, floating: torch.dtype | None = None) -> Any:
+    """A copy of nested inputs, strides kept as ``Spec.of`` does, floating tensors cast where *floating* is given."""
+    if isinstance(value, torch.Tensor):
+        spec = Spec.of(value)
+        copied = torch.empty_strided(spec.shape, spec.strides, dtype=value.dtype, device=value.device)
+        copied.copy_(value)
+        return copied.to(floating) if floating is not None and value.dtype.is_floating_point else copied
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(clone(item, floating) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(clone(item, floating) for item in value)
+    if isinstance(value, dict):
+        return {key: clone(item, floating) for key, item in value.items()}
+    return value
+
+
+def identical(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal element by element, NaN to NaN."""
+    return bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal but for the order of sums."""
+    if not a.dtype.is_floating_point:
+        return bool((a == b).all())
+    return bool(torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(a.abs().max().nan_to_num(0.0)), equal_nan=True))

@@ -1,0 +1,110 @@
+"""While one worker is timed the others stand still, to the last thread of the last process that they started."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kernelgrove.engine.evaluator.arena import CpuArena
+from kernelgrove.engine.evaluator.cpu_bench import CpuBench
+from kernelgrove.engine.evaluator.protocol import Reply
+from kernelgrove.engine.evaluator.structure import pack
+from kernelgrove.engine.evaluator.workers import Worker, WorkerDied
+from kernelgrove.engine.gpus.specs import find
+
+#: A thread, a child and a daemon that count in files of their own, as fast as they can; the child wakes the others up.
+BUSY = """
+import os, signal, threading
+
+def count(name, wake=()):
+    number, file = 0, os.open(name, os.O_WRONLY | os.O_CREAT)
+    while True:
+        number += 1
+        os.pwrite(file, b"%020d" % number, 0)
+        for pid in wake:
+            os.kill(pid, signal.SIGCONT)
+
+class ModelNew:
+    def __init__(self):
+        threading.Thread(target=count, args=("thread",), daemon=True).start()
+        me = os.getpid()
+        if os.fork() == 0:
+            if os.fork() == 0:
+                os.setsid()
+                count("daemon")
+            count("child", [me, os.getpid()])
+
+    def __call__(self):
+        return 0
+"""
+QUIET = "class ModelNew:\n    def __call__(self):\n        return 0\n"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[CpuBench]:
+    bench = CpuBench(find("H100").facts(), 2, False)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def arena() -> Iterator[CpuArena]:
+    arena = CpuArena.create(4096)
+    yield arena
+    arena.close()
+
+
+def load(worker: Worker, arena: CpuArena, code: str) -> Worker:
+    fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
+    worker.distrust()
+    worker.ask("load", Reply.LOADED, 30.0, fields, [code.encode(), pack([], lambda _: False, []), arena.fd])
+    return worker
+
+
+def counts(worker: Worker) -> list[str]:
+    return [(Path(worker.scratch) / name).read_text() for name in ("thread", "child", "daemon")]
+
+
+def counting(worker: Worker, before: list[str]) -> bool:
+    """Whether all three go on."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if all(now and now != then for now, then in zip(counts(worker), before, strict=True)):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_others_stand_still_and_go_on_afterwards(bench: CpuBench, arena: CpuArena):
+    with bench.fork("default") as busy, bench.fork("default") as timed:
+        load(busy, arena, BUSY)
+        while len(list(Path(busy.scratch).glob("*"))) < 4:
+            time.sleep(0.01)
+        with bench.interpreting.frozen(keep=[timed]) as still:
+            before = counts(busy)
+            load(timed, arena, QUIET)
+            time.sleep(0.2)
+            assert still and counts(busy) == before
+        assert counting(busy, before)
+        with bench.interpreting.frozen(keep=[busy]):
+            assert counting(busy, counts(busy))
+            waiting = threading.Thread(target=load, args=(timed, arena, QUIET))
+            waiting.start()
+            waiting.join(0.2)
+            assert waiting.is_alive()
+        waiting.join(10)
+        assert not waiting.is_alive()
+
+
+def test_a_nursery_that_dies_meanwhile_is_replaced(bench: CpuBench, arena: CpuArena):
+    with load(bench.fork("default"), arena, QUIET) as stopped:
+        with bench.interpreting.frozen():
+            bench.interpreting._nursery._process.kill()
+        with pytest.raises(WorkerDied, match="its nursery died"):
+            load(stopped, arena, QUIET)
+    with bench.fork("default") as fresh:
+        load(fresh, arena, QUIET)

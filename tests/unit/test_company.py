@@ -1,0 +1,82 @@
+"""Whom memory ran out for beside others is judged once more, alone."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kernelgrove.engine.evaluator.company import Company
+from kernelgrove.model import Basis, EvaluationResult, Outcome, Stage
+
+KILLED = "the worker's process ended during forward: killed by SIGKILL (out of memory?)"
+
+
+def result(outcome: Outcome, message: str = "", basis: Basis = Basis.PROJECTED) -> EvaluationResult:
+    return EvaluationResult(outcome, Stage.RUN, message, basis=basis, wall_s=1.0)
+
+
+class Pair:
+    """Two are judged together; the first ends as it is told, and then as ``alone`` says."""
+
+    def __init__(self, first: EvaluationResult, alone: EvaluationResult) -> None:
+        self.company, self.met = Company(), threading.Barrier(2, timeout=10)
+        self.first, self.alone, self.judged, self.others = first, alone, 0, 0
+
+    def candidate(self) -> EvaluationResult:
+        self.judged += 1
+        if self.judged > 1:
+            assert self.others == 0  # the neighbour is through
+            return self.alone
+        self.met.wait()
+        return self.first
+
+    def neighbour(self) -> EvaluationResult:
+        self.others += 1
+        self.met.wait()
+        self.others -= 1
+        return result(Outcome.OK)
+
+    def run(self) -> EvaluationResult:
+        with ThreadPoolExecutor(2) as threads:
+            found = threads.submit(self.company.judge, self.candidate)
+            assert threads.submit(self.company.judge, self.neighbour).result(10).outcome is Outcome.OK
+            return found.result(10)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        result(Outcome.OUT_OF_MEMORY, KILLED),
+        result(Outcome.WORKER_DIED, "killed by SIGKILL"),
+        result(Outcome.OUT_OF_MEMORY, "CUDA out of memory", Basis.MEASURED),
+    ],
+)
+def test_judged_again_where_it_may_have_been_anothers_doing(first: EvaluationResult):
+    stage = Pair(first, result(Outcome.OK))
+    found = stage.run()
+    assert found.outcome is Outcome.OK and stage.judged == 2 and found.wall_s == 2.0
+    assert found.detail["judged_again_after"] == first.message
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        result(Outcome.OK),
+        result(Outcome.OUT_OF_MEMORY, "MemoryError"),
+        result(Outcome.WORKER_DIED, "killed by SIGSEGV"),
+        result(Outcome.WORKER_DIED, "killed by the evaluator: its scratch folder holds more than 2048 MiB"),
+        result(Outcome.TIMEOUT, "was killed"),
+    ],
+)
+def test_not_where_it_was_its_own(first: EvaluationResult):
+    stage = Pair(first, result(Outcome.OK))
+    assert stage.run() is first and stage.judged == 1
+
+
+def test_not_where_it_was_alone():
+    company, judged = Company(), []
+    company.judge(lambda: judged.append(1) or result(Outcome.OK))
+    assert company.judge(lambda: judged.append(1) or result(Outcome.OUT_OF_MEMORY, KILLED)).message == KILLED
+    assert len(judged) == 2

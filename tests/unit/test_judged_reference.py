@@ -1,0 +1,122 @@
+"""The reference as the judge holds it: which variants of the inputs it allows, and what would pass for its answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernelgrove.engine.evaluator.correctness import compare
+from kernelgrove.engine.evaluator.references import JudgedReference
+from kernelgrove.model import Instance
+
+HEAD = "import torch\nimport torch.nn as nn\n\n\nclass Model(nn.Module):\n"
+TAIL = "\n\ndef get_inputs():\n    return [torch.{draw}]\n\n\ndef get_init_inputs():\n    return []\n"
+
+
+def judged(body: str, draw: str = "randn(24, 64)") -> JudgedReference:
+    source = HEAD + "\n".join(f"    {line}" for line in body.splitlines()) + TAIL.format(draw=draw)
+    return JudgedReference(Instance("p", "d", "full", source, "full", source), "cpu", "default", 1 << 28)
+
+
+SOFTMAX = "def forward(self, x):\n    return torch.softmax(x, -1)"
+NORM = (
+    "def __init__(self):\n    super().__init__()\n    self.norm = nn.LayerNorm(64)\n\n"
+    "def forward(self, x):\n    return self.norm(x)"
+)
+
+
+def names(reference: JudgedReference) -> list[str]:
+    return [variant.name for variant, _ in reference.variants(0)]
+
+
+def test_every_variant_that_the_problem_allows_is_judged():
+    assert names(judged(SOFTMAX)) == [
+        "inputs times 1e-3",
+        "inputs times 1e3",
+        "negated inputs",
+        "inputs centred on zero",
+        "inputs of zeros",
+        "inputs of 0.5",
+    ]
+
+
+def test_a_variant_whose_reference_is_not_finite_is_left_out():
+    found = names(judged("def forward(self, x):\n    return torch.log(x)", "rand(24, 64) + 0.5"))
+    assert "negated inputs" not in found and "inputs of zeros" not in found and "inputs times 1e3" in found
+
+
+def test_ties_of_flat_inputs_are_nobodys_mistake():
+    assert not any(
+        name.startswith("inputs of") for name in names(judged("def forward(self, x):\n    return x.argmax(-1)"))
+    )
+
+
+def test_honest_rounding_of_what_should_be_zero_passes():
+    """On constant inputs a norm's output is rounding noise: errors are then relative to the ordinary outputs."""
+    reference = judged(NORM)
+    (case,) = [case for variant, case in reference.variants(0) if variant.name == "inputs of 0.5"]
+    (expected,) = case.expected
+    noise = torch.full((24, 64), 2e-6)
+    assert expected.exact is not None and not compare((expected.exact + noise).float(), expected).message
+    assert compare((expected.exact + 0.01).float(), expected).message
+
+
+def test_rounding_near_zero_passes_on_small_inputs():
+    """tanh written as 2 * sigmoid(2x) - 1 loses digits near zero that it never had to have."""
+    reference = judged("def forward(self, x):\n    return torch.tanh(x)")
+    ((_, case),) = [pair for pair in reference.variants(0) if pair[0].name == "inputs times 1e-3"]
+    got = 2 * torch.sigmoid(2 * case.masters[0]) - 1
+    assert not compare(got, case.expected[0]).message
+    assert compare(torch.zeros_like(got), case.expected[0]).message
+
+
+def test_outputs_whose_shape_depends_on_values_do_not_break_the_judge():
+    reference = judged("def forward(self, x):\n    return x[x > 0]")
+    assert list(reference.variants(0)) == [] or all(
+        [e.spec for e in case.expected] == [e.spec for e in reference.case(0).expected]
+        for _, case in reference.variants(0)
+    )
+    assert reference.fresh_case(0).expected
+
+
+def test_an_ill_conditioned_variant_is_left_out():
+    body = "def forward(self, x):\n    return torch.cumsum(torch.sin(x * 1e4), -1)"
+    assert "inputs times 1e3" not in names(judged(body))
+
+
+@pytest.mark.parametrize(
+    ("body", "weakness"),
+    [
+        ("def forward(self, x):\n    return torch.relu(x) * 0", "zeros"),
+        ("def forward(self, x):\n    return x * 0 + 3", "one constant"),
+        ("def forward(self, x):\n    return x * 0 + torch.arange(64.0)", "another seed"),
+        ("def forward(self, x):\n    return torch.cat([x, torch.zeros(8, 64)])", "tail"),
+    ],
+)
+def test_a_problem_that_can_be_passed_without_doing_it_is_told(body: str, weakness: str):
+    assert any(weakness in line for line in judged(body).weaknesses(None))
+    assert judged(SOFTMAX).weaknesses(None) == []
+
+
+def test_a_loose_tolerance_can_make_a_problem_degenerate():
+    wide = judged(SOFTMAX, "rand(24, 640)")
+    assert wide.weaknesses(None) == [] and any("zeros" in line for line in wide.weaknesses(1e-2))
+
+
+def test_the_last_draw_changes_weights_that_every_seed_leaves_alike():
+    reference = judged(NORM)
+    plain, disturbed = dict(reference.weights(1).state), dict(reference.weights(2).state)
+    assert bool((plain["norm.weight"] == 1).all()) and float(disturbed["norm.weight"].std()) > 0.05
+
+
+def test_a_reference_that_changes_from_call_to_call_is_known():
+    counting = (
+        "def __init__(self):\n    super().__init__()\n    self.register_buffer('n', torch.zeros(1))\n\n"
+        "def forward(self, x):\n    self.n += 1\n    return x * self.n"
+    )
+    assert judged(counting).stateful and not judged(NORM).stateful
+
+
+def test_an_element_that_matters_shows():
+    half = judged("def forward(self, x):\n    return x[:12].sum(-1)")
+    assert half.shows(0, 5) and not half.shows(0, 23 * 64)

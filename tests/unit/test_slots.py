@@ -1,0 +1,71 @@
+"""Many calls in one arena: inputs that are not there until they are completed, and outputs that are looked at twice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernelgrove.engine.evaluator.arena import CpuArena
+from kernelgrove.engine.evaluator.correctness import expect
+from kernelgrove.engine.evaluator.references import Case
+from kernelgrove.engine.evaluator.slots import Layout, Slots
+from kernelgrove.engine.evaluator.tensors import identical
+
+CALLS = 5
+
+
+def slots_for(inputs: list[torch.Tensor], output: torch.Tensor) -> Slots:
+    expected = [expect("", output, output.double(), 1, "none", False)]
+    layout = Layout.of(Case(None, 0, inputs, b"", frozenset(), expected, 0, True))  # type: ignore[arg-type]
+    return Slots(CpuArena.create(layout.size(CALLS)), layout)
+
+
+def draw(number: int) -> list[torch.Tensor]:
+    torch.manual_seed(number)
+    return [torch.randn(64, 200), torch.randint(0, 9, (70,)), torch.randn(30, 40).t()]
+
+
+@pytest.fixture
+def slots() -> Slots:
+    return slots_for(draw(0), torch.zeros(64, 200))
+
+
+def there(slots: Slots, call: int, number: int) -> torch.Tensor:
+    return slots.arena.view(slots.layout.inputs[number].moved(call * slots.layout.stride))
+
+
+def test_no_input_is_in_the_arena_before_it_is_completed(slots: Slots):
+    slots.prime(draw(99), CALLS)
+    draws = [draw(number) for number in range(CALLS)]
+    filled = slots.fill(draws, CALLS, watched={2})
+    assert len(filled.packed) == CALLS and filled.watched == {2: draws[2]}
+    for call in range(CALLS):
+        for number in range(3):
+            assert not any(identical(there(slots, call, number), other[number]) for other in draws)
+    slots.complete(filled, 0, CALLS)
+    for call in range(CALLS):
+        assert all(identical(there(slots, call, n), draws[call][n]) for n in range(3))
+
+
+def test_calls_can_be_completed_one_by_one(slots: Slots):
+    slots.prime(draw(99), CALLS)
+    draws = [draw(number) for number in range(CALLS)]
+    filled = slots.fill(draws, CALLS, set())
+    slots.complete(filled, 2, 1)
+    assert identical(there(slots, 2, 0), draws[2][0])
+    assert not identical(there(slots, 3, 0), draws[3][0]) and not identical(there(slots, 1, 0), draws[1][0])
+
+
+def test_outputs_are_poisoned_and_sampled_twice_at_the_same_places(slots: Slots):
+    slots.poison(CALLS)
+    (first,) = slots.sample(0, CALLS)
+    assert first.shape[0] == CALLS and bool(first.isnan().all())
+    (again,) = slots.sample_again(0, CALLS)
+    assert identical(first, again)
+    output = slots.layout.outputs[0][1]
+    assert output is not None
+    slots.arena.view(output.moved(3 * slots.layout.stride)).fill_(1.0)
+    (later,) = slots.sample_again(0, CALLS)
+    assert not identical(first, later) and bool((later[3] == 1).all()) and bool(later[2].isnan().all())
+    (alone,) = slots.sample_again(3, 1)
+    assert identical(alone[0], later[3])

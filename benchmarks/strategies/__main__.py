@@ -27,7 +27,7 @@ from .runs import Outcome, Task
 _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "docs" / "benchmarks" / "strategies.md"
 #: Searches that only check an assumption, or run on a small recorded space, take fewer seeds.
-_FEWER = 50
+_FEWER = 25
 
 
 def main() -> int:
@@ -83,7 +83,7 @@ class _Runner:
     def found(
         self, names: Sequence[str], landscapes: Sequence[str], seeds: Sequence[int], **more: object
     ) -> dict[str, dict[str, list[Outcome]]]:
-        tasks = [Task(n, land, seed, **more) for land in landscapes for seed in seeds for n in names]  # type: ignore[arg-type]
+        tasks = [Task(n, land, seed, **more) for seed in seeds for land in landscapes for n in names]  # type: ignore[arg-type]
         outcomes = runs.run(tasks, self.kept, self.mark, self.processes)
         found: dict[str, dict[str, list[Outcome]]] = {name: {land: [] for land in landscapes} for name in names}
         for outcome in outcomes:

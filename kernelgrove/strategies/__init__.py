@@ -15,7 +15,7 @@ from ..ports import Strategy
 from . import branch, custom, evolve, mcts, refine, tree_of_thought, zero_shot
 from .options import Option, names_of, nearest, read
 
-DEFAULT = "branch"
+DEFAULT = "tree_of_thought"
 
 _STRATEGIES: Mapping[str, tuple[type, Any]] = {
     cls.name: (cls, module)

@@ -35,6 +35,7 @@ OPTIONS = (
     Option("migrate", 4, whole(1), "births of an island between second parents from the next one"),
     Option("spread", 0.03, number_from(0.0), "nats of speed that an idea bred from a program takes off its fitness"),
     Option("temperature", 0.05, number_above(0.0), "nats of fitness that make a parent e times as likely"),
+    Option("depth", 2, whole(1), "implementations an idea, while they beat its base"),
     Option("at_once", 2, whole(1), "ideas under way at once: more is sooner, fewer knows more"),
     Option("novelty", 0.8, share, "similarity from which an idea was tried already; 1: never"),
     *repairs.OPTIONS,
@@ -69,6 +70,7 @@ class Evolve:
         migrate: int = 4,
         spread: float = 0.03,
         temperature: float = 0.05,
+        depth: int = 2,
         at_once: int = 2,
         novelty: float = 0.8,
         repairs: int = 3,
@@ -82,6 +84,7 @@ class Evolve:
         self.migrate = migrate
         self.spread = spread
         self.temperature = temperature
+        self.depth = depth
         self.at_once = at_once
         self.novelty = novelty
         self.repairs = repairs
@@ -94,7 +97,7 @@ class Evolve:
             return [Implement(view.root, v) for v in first[:slots]]
         prunes = self._tried(index)
         gone = {a.node for a in prunes}
-        work = repairs.begun(index, gone, self.repairs)
+        work = repairs.begun(index, gone, self.repairs, self.depth)
         asks = index.jobs(JobKind.IDEATE)
         coming = sum(job.kind is JobKind.IDEATE for job in index.flying)
         born = index.begun + len(index.unasked) - len(gone)

@@ -185,6 +185,11 @@ class Fold:
         return self._asks.get(node, ())
 
     @cached_property
+    def rated(self) -> set[int]:
+        """The nodes of which ratings were asked for."""
+        return {node for job in self._by_kind[JobKind.RATE] for node in job.payload["nodes"]}
+
+    @cached_property
     def _asked_of(self) -> dict[int | None, dict[int, int]]:
         found: dict[int | None, dict[int, int]] = {}
         for job in self._by_kind[JobKind.IDEATE]:

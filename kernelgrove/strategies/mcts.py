@@ -27,6 +27,7 @@ OPTIONS = (
     Option("ideas", 100, whole(1), "ideas in all"),
     Option("policy", "uct", one_of("uct", "thompson"), "how widening or deepening is chosen"),
     Option("starts", 2, whole(1), "direct translations of the reference to start from"),
+    Option("depth", 2, whole(1), "implementations an idea, while they beat its base"),
     Option("at_once", 2, whole(1), "ideas under way at once: more is sooner, fewer knows more"),
     Option("explore", 0.03, number_from(0.0), "uct: weight of the confidence bound"),
     *repairs.OPTIONS,
@@ -49,6 +50,7 @@ class Mcts:
         ideas: int = 100,
         policy: str = "uct",
         starts: int = 2,
+        depth: int = 2,
         at_once: int = 2,
         explore: float = 0.03,
         repairs: int = 3,
@@ -57,6 +59,7 @@ class Mcts:
         self.ideas = ideas
         self.policy = policy
         self.starts = starts
+        self.depth = depth
         self.at_once = at_once
         self.explore = explore
         self.repairs = repairs
@@ -68,7 +71,7 @@ class Mcts:
         if missing:
             return [Implement(view.root, v) for v in missing[:slots]]
         prunes: list[Prune] = []
-        work = repairs.begun(index, (), self.repairs)
+        work = repairs.begun(index, (), self.repairs, self.depth)
         asked = sum(int(j.payload["count"]) for j in index.jobs(JobKind.IDEATE))
         room = min(self.at_once - repairs.under_way(index, work), slots - len(work), self.ideas - asked)
         if room > 0:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from ..model import Action, Implement, ImplementationView, JobKind, Outcome, Repair
+from ..model import Action, Implement, ImplementationView, JobKind, NodeView, Outcome, Repair
+from .allocation import better
 from .fold import Fold
 from .options import Option, whole
 
@@ -20,6 +21,8 @@ OPTIONS = (Option("repairs", 3, whole(0, 10), "repairs in a row of one failed im
 _FIRST, _REPAIRED, _WEIGHT = 0.233, 0.515, 4.0
 #: How many programs are looked at: older failures are history.
 _LATE = 400
+#: How many ideas may still be implemented anew.
+_RECENT = 16
 #: What is left of a repair's chance after each one before it.
 _AGAIN = 0.7
 
@@ -54,10 +57,27 @@ def chances(fold: Fold, in_a_row: int) -> tuple[float, list[float]]:
     return found[0], found[1:]
 
 
-def begun(fold: Fold, gone: Collection[int], in_a_row: int) -> list[Action]:
-    """What carries on with ideas that are there: each implemented once, and repairs; none of nodes that are *gone*."""
+def worth_another(fold: Fold, nodes: Iterable[NodeView], most: int) -> list[Action]:
+    """Another implementation of each of *nodes* that beats what it builds on, of which there are fewer than *most*:
+    carried out otherwise, a good idea may bring more yet."""
+    found: list[Action] = []
+    for node in nodes:
+        best, asked = fold.best_of(node.id), len(fold.asked(node.id))
+        if best is None or not 0 < asked < most or node.id in fold.busy or not fold.open(node.id):
+            continue
+        base = fold.view.implementations[node.base] if node.base is not None else None
+        if base is None or fold.ms(base) is None or better(fold.standing(best), fold.standing(base)):
+            found.append(Implement(node.id, asked))
+    return found
+
+
+def begun(fold: Fold, gone: Collection[int], in_a_row: int, most: int = 1) -> list[Action]:
+    """What carries on with ideas that are there: each implemented, repairs, and up to *most* implementations of what
+    beats its base; none of nodes that are *gone*."""
     new = [Implement(n.id) for n in fold.unasked if n.id not in gone]
-    return [*new, *(r for r in worth_it(fold, _of_late(fold), in_a_row) if _node(fold, r) not in gone)]
+    mend = [r for r in worth_it(fold, _of_late(fold), in_a_row) if _node(fold, r) not in gone]
+    late = [fold.view.nodes[n] for n in list(fold.view.nodes)[-_RECENT:] if n not in gone]
+    return [*new, *mend, *(worth_another(fold, late, most) if most > 1 else ())]
 
 
 def _node(fold: Fold, repair: Repair) -> int:

@@ -2,9 +2,9 @@
 
 Each round reasons about one program, the fastest that it did not reason about twice already: ``breadth`` ideas,
 rated; each of the ``keep`` best is thought further into ``breadth`` of its own, rated, and so on, ``thoughts`` levels
-deep. The ``leaves`` best of the last level become code, with repairs, and anew up to ``depth`` times while nothing of
-one passed. ``search=bfs`` keeps the best of a whole level; ``search=dfs`` follows the best thought down first, and
-goes back to the next best where a level rates lower than the thought it came from.
+deep. The ``leaves`` best of the last level become code; what fails is repaired, and what beats its base is implemented
+anew, up to ``depth`` times in all. ``search=bfs`` keeps the best of a whole level; ``search=dfs`` follows the best
+thought down first, and goes back to the next best where a level rates lower than the thought it came from.
 
 Where ratings cannot be had (the built-in rules give none) there is nothing to choose thoughts by: ideas are then
 carried out as they are, all of them.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from itertools import islice, takewhile
 from typing import Any
 
 from ..model import (
@@ -45,7 +46,7 @@ OPTIONS = (
     Option("thoughts", 2, whole(1, 10), "levels of reasoning before code"),
     Option("keep", 2, whole(1), "thoughts of a level that are thought further", ("top_k",)),
     Option("leaves", 2, whole(1), "thoughts of the last level that become code"),
-    Option("depth", (1,), wholes(1), "implementations a leaf, by round as above, at most", ("depths",)),
+    Option("depth", (2,), wholes(1), "implementations a leaf, by round, while they beat its base", ("depths",)),
     Option("search", "bfs", one_of("bfs", "dfs"), "a whole level at a time, or the best thought first"),
     *repairs.OPTIONS,
     *pruners.OPTIONS,
@@ -72,7 +73,7 @@ class TreeOfThought:
         thoughts: int = 2,
         keep: int = 2,
         leaves: int = 2,
-        depth: Sequence[int] = (1,),
+        depth: Sequence[int] = (2,),
         search: str = "bfs",
         repairs: int = 3,
         **limits: Any,
@@ -89,7 +90,8 @@ class TreeOfThought:
 
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
         index = fold(view)
-        latest = max((int(j.payload["round"]) for j in index.jobs(JobKind.IDEATE)), default=0)
+        asks = index.jobs(JobKind.IDEATE)
+        latest = int(asks[-1].payload["round"]) if asks else 0
         for round_ in range(latest, self.rounds):
             thinking = _Thinking(self, index, round_) if round_ else None
             work = self._round(index, thinking)
@@ -98,8 +100,8 @@ class TreeOfThought:
                 return [*dropped, *work[:slots]]
             if index.flying:
                 return []
-            if thinking is not None and not thinking.leaves:
-                return [Stop(f"no more ideas in round {round_}")]
+            if thinking is not None and thinking.nowhere:
+                return [Stop("no program has more ideas")]
         return [Stop(f"all {self.rounds} rounds are done")]
 
     def _round(self, index: Fold, thinking: _Thinking | None) -> Sequence[Action]:
@@ -113,9 +115,7 @@ class TreeOfThought:
         if new or index.flying:
             return new
         written = sorted((i for n in nodes for i in index.implementations(n.id)), key=index.place)
-        again = [n for n in nodes if index.best_of(n.id) is None and len(index.asked(n.id)) < depth]
-        mend = repairs.worth_it(index, written, self.repairs)
-        return mend or [Implement(n.id, len(index.asked(n.id))) for n in again]
+        return repairs.worth_it(index, written, self.repairs) or repairs.worth_another(index, nodes, depth)
 
 
 class _Thinking:
@@ -127,13 +127,16 @@ class _Thinking:
         self.waiting = False
         self.leaves: list[NodeView] = []
         ratings = index.jobs(JobKind.RATE)
-        self.rated = {n for j in ratings for n in j.payload["nodes"]}
-        self.rating = any(j.in_flight for j in ratings)
+        self.rating = any(job.kind is JobKind.RATE for job in index.flying)
         # Where the last requests for ratings came to nothing, there is nobody here who rates.
-        over = [j.state for j in ratings if not j.in_flight][-2:]
+        over = [*islice((j.state for j in reversed(ratings) if not j.in_flight), 2)]
         self.blind = bool(over) and all(state is not JobState.DONE for state in over)
-        asks = [j for j in index.jobs(JobKind.IDEATE) if j.payload["round"] == round_]
+        # Rounds come one after the other, and so do their requests.
+        asks = [*takewhile(lambda j: j.payload["round"] == round_, reversed(index.jobs(JobKind.IDEATE)))][::-1]
         base = index.view.implementations.get(asks[0].payload["base"]) if asks else self._pick()
+        self.nowhere = not asks and base is None and index.dry(index.root.id, misses=1)
+        if self.nowhere:
+            return
         self.base = base.id if base is not None else None
         start = index.view.nodes[base.node] if base is not None else index.root
         if options.search == "dfs" and not self.blind:
@@ -146,7 +149,7 @@ class _Thinking:
         rounds: dict[int | None, set[int]] = {}
         for job in self.index.jobs(JobKind.IDEATE):
             rounds.setdefault(job.payload["base"], set()).add(int(job.payload["round"]))
-        ready = [i for i in self.index.passed if self.index.open(i.node) and not self.index.dry(i.node)]
+        ready = [i for i in self.index.passed if self.index.open(i.node) and not self.index.dry(i.node, misses=1)]
         fresh = [i for i in ready if len(rounds.get(i.id, ())) < _VISITS]
         return next(iter(fresh or ready), None)
 
@@ -197,7 +200,7 @@ class _Thinking:
 
     def _rate(self, nodes: Sequence[NodeView]) -> bool:
         """Whether ratings of *nodes* have to be had first; asks for them."""
-        if not all(n.id in self.rated for n in nodes):
+        if not all(n.id in self.index.rated for n in nodes):
             self.needs.append(Rate(tuple(n.id for n in nodes)))
         self.waiting = self.waiting or self.rating
         return bool(self.needs or self.waiting)

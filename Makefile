@@ -30,8 +30,9 @@ $(STAMP): pyproject.toml constraints/cpu.txt
 demo: $(STAMP)
 	$(BIN)/kernelgrove run rms_norm --model rules --rounds 4 --width 3 --depth 2 --seed 1 --budget-time 140s --db $(DEMO_DB)
 
+# Two at a time: a file of tests stays in one process.
 test: $(STAMP)
-	$(BIN)/pytest $(PYTEST_FLAGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
 
 gpu-test: $(STAMP)
 	$(BIN)/pytest -m gpu $(PYTEST_FLAGS)

@@ -8,10 +8,15 @@ Times are milliseconds, money is US dollars, ids are positive integers shown as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
+from heapq import nsmallest
+from typing import Any, TypeVar
+
+_Item = TypeVar("_Item")
+_Key = TypeVar("_Key")
 
 
 class Outcome(StrEnum):
@@ -180,7 +185,7 @@ class Instance:
 # ------------------------------------------------------------------------------------- ideas and programs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Idea:
     """One optimisation idea in words an engineer would use."""
 
@@ -268,7 +273,7 @@ class EvaluationResult:
 # ------------------------------------------------------------------------------------------------ the tree
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EvaluationView:
     id: int
     outcome: Outcome
@@ -295,7 +300,7 @@ def speaking(evaluations: Sequence[EvaluationView]) -> EvaluationView:
     return ranked[len(ranked) // 2] if ranked else evaluations[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImplementationView:
     """One program of a node. ``evaluation`` is the one that speaks for it in this search (see ``speaking``), None
     while it is not judged; ``remeasured`` are the others, where it was measured again. Both are of jobs of this search,
@@ -320,7 +325,7 @@ class ImplementationView:
         return self.evaluation.time_ms if self.evaluation else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """One idea. ``address`` is its stable place in the tree (``r``, ``r.0``, ``r.0.2``): the same whatever the
     order in which independent jobs finished, so that a recorded search replays to the same tree."""
@@ -337,7 +342,7 @@ class NodeView:
     rating: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobView:
     """A job as strategies see it: in flight (queued, leased), or over without a result (failed, dead)."""
 
@@ -369,21 +374,40 @@ class TreeView:
     jobs: tuple[JobView, ...] = ()
 
     def children(self, node: int) -> tuple[NodeView, ...]:
-        return tuple(n for n in self.nodes.values() if n.parent == node)
+        return self._children.get(node, ())
 
     def implementations_of(self, node: int) -> tuple[ImplementationView, ...]:
-        return tuple(i for i in self.implementations.values() if i.node == node)
+        return self._implementations_of.get(node, ())
+
+    @cached_property
+    def _children(self) -> Mapping[int | None, tuple[NodeView, ...]]:
+        return _grouped(self.nodes.values(), lambda n: n.parent)
+
+    @cached_property
+    def _implementations_of(self) -> Mapping[int, tuple[ImplementationView, ...]]:
+        return _grouped(self.implementations.values(), lambda i: i.node)
 
     def in_flight(self, *kinds: JobKind) -> tuple[JobView, ...]:
-        return tuple(j for j in self.jobs if j.in_flight and (not kinds or j.kind in kinds))
+        return tuple(j for j in self._in_flight if j.kind in kinds) if kinds else self._in_flight
+
+    @cached_property
+    def _in_flight(self) -> tuple[JobView, ...]:
+        return tuple(j for j in self.jobs if j.in_flight)
 
     def judged(self) -> Iterator[ImplementationView]:
         return (i for i in self.implementations.values() if i.evaluation is not None)
 
     def best(self, k: int) -> tuple[ImplementationView, ...]:
         """The *k* fastest implementations that passed, fastest first; of equal ones the one nearer the root."""
-        passed = [i for i in self.implementations.values() if i.ok and i.time_ms is not None and i.duplicate_of is None]
-        return tuple(sorted(passed, key=lambda i: (i.time_ms, len(i.address), i.address))[:k])
+        passed = [
+            (e.time_ms, len(i.address), i.address, i.id)
+            for i in self.implementations.values()
+            if (e := i.evaluation) is not None
+            and e.time_ms is not None
+            and e.outcome is Outcome.OK
+            and i.duplicate_of is None
+        ]
+        return tuple(self.implementations[id_] for *_, id_ in nsmallest(k, passed))
 
     def lineage(self, node: int) -> tuple[NodeView, ...]:
         """From the root to *node*, both included."""
@@ -393,6 +417,13 @@ class TreeView:
             path.append(self.nodes[at])
             at = self.nodes[at].parent
         return tuple(reversed(path))
+
+
+def _grouped(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> Mapping[_Key, tuple[_Item, ...]]:
+    groups: dict[_Key, list[_Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return {of: tuple(group) for of, group in groups.items()}
 
 
 # ------------------------------------------------------------------------------------------------- actions

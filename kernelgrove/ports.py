@@ -247,7 +247,10 @@ JobResult = IdeasResult | CodeResult | EvaluatedResult | RatedResult
 
 
 class Store(Protocol):
-    """The only state. Thread-safe. Every write is one transaction that is durable when the call returns.
+    """The only state. Thread-safe. Every write is one transaction, which outlives any process once the call has
+    returned. What cannot be had again (a result, a paid call, a status) is on the disk by then. What can (``record``,
+    ``claim``, ``renew``, ``plan_completion``, ``add_elapsed``) is there at the latest with the next of those, in order:
+    after a power cut a decision that nothing had come of yet may be made again, a leased job be queued.
 
     Raises NotFound for an unknown id, StoreError for a database that cannot be used.
     """
@@ -263,6 +266,10 @@ class Store(Protocol):
     def set_status(
         self, search: int, status: SearchStatus, stopped_by: StoppedBy | None = None, note: str = ""
     ) -> None: ...
+
+    def take_search(self, seen: SearchRecord, owner: str) -> bool:
+        """Set a search ``running``, noted as *owner*'s, unless its state is no longer the one *seen*: of two
+        controllers that found it free at the same moment one gets it, and the other False."""
 
     def set_options(self, search: int, options: Mapping[str, Any]) -> None:
         """Replace ``spec.options`` (budgets raised on resume)."""
@@ -282,7 +289,9 @@ class Store(Protocol):
         the search has moved past *step* (another controller). Returns the job ids."""
 
     def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
-        """Lease the oldest queued job of these kinds (or one whose lease expired, with attempt + 1)."""
+        """Lease the oldest queued job of these kinds (or one whose lease expired, with attempt + 1). What an
+        owner that is a process (``host:pid:…``) holds itself is never leased to it again, however late its clock says
+        it is: it is alive, since it asks."""
 
     def renew(self, job: Job, lease_s: float) -> bool:
         """False when the lease was lost."""

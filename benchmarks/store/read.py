@@ -11,7 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kernelgrove.model import JobKind
+from kernelgrove.ports import PlannedJob
 from kernelgrove.storage import documents, open_store
+from kernelgrove.storage.lineage import lineage_document
 
 _RESUME = """
 import json, random, resource, sys, time
@@ -21,29 +24,39 @@ from kernelgrove.storage import open_store
 imported = time.perf_counter()
 with open_store(sys.argv[1]) as store:
     store.recover(1, lambda owner: False)
+    recovered = time.perf_counter()
     view = store.tree(1)
     loaded = time.perf_counter()
     strategies.make("branch", {"rounds": 2, "width": [2], "depth": [1]}).propose(view, 4, random.Random(1))
     decided = time.perf_counter()
 print(json.dumps({
-    "import": imported - began, "open + tree": loaded - imported, "first decision": decided - loaded,
+    "import": imported - began, "open, take back leases (imports the tables)": recovered - imported,
+    "the tree": loaded - recovered, "the strategy": decided - loaded, "total": decided - began,
     "MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
 }))
 """
 
 
 def resume(path: Path) -> dict[str, float]:
-    """Seconds of a fresh process until its strategy has answered, and the most memory it held, MB."""
+    """Seconds of a fresh process until its strategy has answered, and the most memory it held, MB: of three, the one in
+    the middle."""
+    return sorted((_resume(path) for _ in range(3)), key=lambda found: found["total"])[1]
+
+
+def _resume(path: Path) -> dict[str, float]:
     done = subprocess.run([sys.executable, "-c", _RESUME, str(path)], check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
 def command(*arguments: str) -> float:
-    """Seconds of one whole process of the command line."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "kernelgrove", *arguments], check=True, capture_output=True)
-    return time.perf_counter() - started
+    """Seconds of one whole process of the command line: the middle one of three."""
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "kernelgrove", *arguments], check=True, capture_output=True)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
 
 
 def questions(path: Path) -> dict[str, float]:
@@ -57,6 +70,11 @@ def questions(path: Path) -> dict[str, float]:
 
             return ask
 
+        def step() -> None:
+            view = store.tree(1)
+            store.record(1, view.step, [], [PlannedJob(JobKind.RATE, f"rate:{view.step}", {"nodes": []})])
+            store.tree(1)
+
         with store.read() as connection:
             (deepest,) = connection.exec_driver_sql("SELECT max(id) FROM implementation").one()
             (middle,) = connection.exec_driver_sql("SELECT max(id) / 2 FROM node").one()
@@ -66,12 +84,17 @@ def questions(path: Path) -> dict[str, float]:
         asked: dict[str, Callable[[], Any]] = {
             "best 10, with code (documents.leaders)": lambda: documents.leaders(store, 1, 10),
             "the ten fastest evaluations, in plain SQL": sql(best),
-            "lineage and figures of one (show i…)": lambda: documents.show_document(store, f"i{deepest}"),
+            "lineage (lineage i…)": lambda: lineage_document(store, f"i{deepest}"),
+            "one implementation, with all that is kept of it (show i…)": lambda: documents.show_document(
+                store, f"i{deepest}"
+            ),
             "full text, a rare idea": sql(ideas, f'"{middle}"'),
             "full text, two common words, the first 20": sql(ideas, "persistent AND warp"),
             "full text, an identifier in code": sql(programs, f"kernel_{middle}"),
             "ls, the document": lambda: documents.list_document(store),
-            "tree, the document": lambda: documents.tree_document(store, 1),
+            "tree --depth 3, the document": lambda: documents.tree_document(store, 1, depth=3),
+            "a decision recorded, and the next snapshot": step,
+            "a controller's next snapshot, nothing changed": lambda: store.tree(1),
         }
         found: dict[str, float] = {}
         for name, ask in asked.items():

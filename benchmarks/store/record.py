@@ -1,8 +1,11 @@
 """The cost of recording one node: through the store, by plain sqlite3, and by Optuna's ask and tell.
 
-Plain sqlite3 is measured twice on a copy of the same file, so with the same tables, indexes, triggers, full text and
-pragmas: running the very statements that the store ran, commit for commit; and writing the four rows of a node
-(program, idea, implementation, evaluation) in one transaction, which is the least that any program could do.
+Plain sqlite3 is measured on copies of the same file, so with the same tables, indexes, triggers, full text and pragmas:
+
+- the very statements that the store ran, transaction for transaction: what is left is what Python adds;
+- the node's rows (idea; program and implementation; evaluation) as three transactions, as they come, with no decision,
+  no job and no lease;
+- all four rows in one transaction, which is the least that any program could do.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import json
 import sqlite3
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +26,28 @@ from . import grove as groves
 
 _FOUR = ("program", "node", "implementation", "evaluation")
 
+#: How many ideas come as one answer in the second way of recording.
+TOGETHER = 4
+
+#: How many nodes are recorded one way before the next way has its turn.
+TURN = 12
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Medians, ms a node, at *nodes* nodes."""
+    """Medians, ms a node, at *nodes* nodes. The first two are the store's: alone, and ``TOGETHER`` at a time."""
 
     nodes: int
-    store: float
-    same: float
-    four: float
-    commits: int
-    slow: float  # the store's 95th percentile
+    alone: float
+    together: float
+    slow: float  # the 95th percentile of ``alone``
     hash: float  # of the store's: working out which program the code is
+    same_alone: float
+    same_together: float
+    three: float
+    four: float
+    durable: tuple[float, float]  # transactions a node that were flushed: alone, together
+    bare: float  # an empty transaction, flushed
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -50,59 +65,82 @@ def copy(source: Path, target: Path) -> None:
     there.close()
 
 
+def _timed(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def measure(path: Path, folder: Path, samples: int) -> Cost:
-    """Record *samples* nodes in the grove at *path* (closed) and in copies of it, in turns of ten."""
-    same_path, four_path = folder / "same.db", folder / "four.db"
-    for copied in (same_path, four_path):
+    """Record *samples* nodes each way in the grove at *path* (closed) and in copies of it, in turns."""
+    plain = {name: folder / f"{name}.db" for name in ("same", "three", "four")}
+    for copied in plain.values():
         copy(path, copied)
     grove = groves.opened(path)
     nodes = grove.number
-    same, four = connect(same_path), connect(four_path)
+    files = {name: connect(copied) for name, copied in plain.items()}
     statements = groves.Statements(grove.store)
-    times: dict[str, list[float]] = {"store": [], "same": [], "four": [], "hash": []}
-    commits = 0
-    for turn in range(0, samples + 10, 10):
-        batches = []
-        for _ in range(10):
+    times: dict[str, list[float]] = {}
+    durable = {"alone": 0.0, "together": 0.0}
+
+    def add(name: str, seconds: float, share: int = 1) -> None:
+        times.setdefault(name, []).append(seconds / share)
+
+    def repeat(name: str, share: int) -> None:
+        batch = statements.clear()
+        add(f"same_{name}", _timed(lambda: _run(files["same"], batch)), share)
+        flushed = [sql for sql, _ in batch if sql == "COMMIT" or sql.startswith("PRAGMA synchronous")]
+        durable[name] = sum(a.endswith("FULL") and b == "COMMIT" for a, b in pairwise(flushed)) / share
+
+    for turn in range(0, samples + TURN, TURN):
+        statements.clear()
+        for _ in range(TURN):
             parts = grove.prepare()
-            statements.clear()
-            started = time.perf_counter()
-            grove.record(parts)
-            times["store"].append(time.perf_counter() - started)
-            batches.append(statements.clear())
-            started = time.perf_counter()
-            program_hash(parts[1])
-            times["hash"].append(time.perf_counter() - started)
-        for batch in batches:
-            started = time.perf_counter()
-            for sql, values in batch:
-                if values and isinstance(values[0], list):
-                    same.executemany(sql, values)
-                else:
-                    same.execute(sql, values).fetchall()
-            times["same"].append(time.perf_counter() - started)
-            commits = sum(sql == "COMMIT" for sql, _ in batch)
-        rows = _four(same, four, 10)
-        for node in rows:
-            started = time.perf_counter()
-            four.execute("BEGIN IMMEDIATE")
-            for sql, values in node:
-                four.execute(sql, values)
-            four.execute("COMMIT")
-            times["four"].append(time.perf_counter() - started)
+            add("alone", _timed(lambda parts=parts: grove.record(parts)))  # type: ignore[misc]
+            add("hash", _timed(lambda parts=parts: program_hash(parts[1])))  # type: ignore[misc]
+            repeat("alone", 1)
+        for _ in range(TURN // TOGETHER):
+            several = [grove.prepare() for _ in range(TOGETHER)]
+            add("together", _timed(lambda several=several: grove.record_together(several)), TOGETHER)  # type: ignore[misc]
+            repeat("together", TOGETHER)
+        for name in ("three", "four"):
+            for node in _four(files["same"], files[name], TURN):
+                add(name, _timed(lambda node=node, name=name: _facts(files[name], node, name == "three")))  # type: ignore[misc]
+        for number in range(TURN):
+            add("bare", _timed(lambda number=number: _bare(files["four"], number)))  # type: ignore[misc]
         if turn == 0:
-            for taken in times.values():
-                taken.clear()  # the first turn warms caches and prepares statements
-    _alike(grove.store.location.path, same)
+            times.clear()  # the first turn warms caches and prepares statements
+    _alike(grove.store.location.path, files["same"])
     grove.store.close()
-    same.close()
-    four.close()
-    for made in (same_path, four_path):
-        for file in folder.glob(f"{made.name}*"):
-            file.unlink()
+    for name, file in files.items():
+        file.close()
+        for left in folder.glob(f"{name}.db*"):
+            left.unlink()
     median = {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
-    slow = 1e3 * sorted(times["store"])[int(0.95 * len(times["store"]))]
-    return Cost(nodes, median["store"], median["same"], median["four"], commits, slow, median["hash"])
+    slow = 1e3 * sorted(times["alone"])[int(0.95 * len(times["alone"]))]
+    return Cost(nodes, slow=slow, durable=(durable["alone"], durable["together"]), **median)
+
+
+def _run(file: sqlite3.Connection, batch: list[tuple[str, Any]]) -> None:
+    for sql, values in batch:
+        file.execute(sql, values).fetchall()
+
+
+def _facts(file: sqlite3.Connection, node: list[tuple[str, list[Any]]], each: bool) -> None:
+    """The rows of a node: at once, or *each* fact in a transaction of its own."""
+    program, idea, *rest = node
+    implementation, *judged = rest
+    for facts in [[idea], [program, implementation], judged] if each else [node]:
+        file.execute("BEGIN IMMEDIATE")
+        for sql, values in facts:
+            file.execute(sql, values)
+        file.execute("COMMIT")
+
+
+def _bare(file: sqlite3.Connection, number: int) -> None:
+    file.execute("BEGIN IMMEDIATE")
+    file.execute("UPDATE search SET elapsed_s = ? WHERE id = 1", (float(number),))
+    file.execute("COMMIT")
 
 
 def _four(source: sqlite3.Connection, target: sqlite3.Connection, count: int) -> list[list[tuple[str, list[Any]]]]:
@@ -118,12 +156,14 @@ def _four(source: sqlite3.Connection, target: sqlite3.Connection, count: int) ->
             row |= {"id": ids[table]} | ({"job_id": None} if "job_id" in row else {})
             row |= {"node_id": ids["node"]} if table == "implementation" else {}
             # The evaluation comes after the implementation that names it: one of the two must wait.
-            row |= {"evaluation_id": None} if table == "implementation" else {}
+            if table == "implementation":
+                row |= dict.fromkeys(("evaluation_id", "outcome", "basis", "time_ms"))
             row |= {"implementation_id": ids["implementation"]} if table == "evaluation" else {}
             marks = ", ".join("?" * len(row))
             node.append((f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values())))
-        named = [ids["evaluation"], ids["implementation"]]
-        node.append(("UPDATE implementation SET evaluation_id = ? WHERE id = ?", named))
+        judged = [row["outcome"], row["basis"], row["time_ms"], ids["evaluation"], ids["implementation"]]
+        update = "UPDATE implementation SET outcome = ?, basis = ?, time_ms = ?, evaluation_id = ? WHERE id = ?"
+        node.append((update, judged))
         nodes.append(node)
     return nodes
 
@@ -140,9 +180,20 @@ def _alike(path: Path, same: sqlite3.Connection) -> None:
 # -------------------------------------------------------------------------------------------------- Optuna
 
 
-def optuna(folder: Path, trials: int, samples: int) -> tuple[str, float, float] | None:
-    """Optuna's version and the medians, in ms, of a trial with a node's payload as user attributes, and of a bare
-    ask and tell, at *trials* trials in a SQLite file. None where it is not installed."""
+@dataclass(frozen=True)
+class Optuna:
+    """Medians, ms: a trial with a node's payload as user attributes, a bare one, and the store's nodes between."""
+
+    version: str
+    full: float
+    bare: float
+    alone: float
+    together: float
+
+
+def optuna(path: Path, folder: Path, trials: int, samples: int) -> Optuna | None:
+    """Ask and tell at *trials* trials in a SQLite file, in turns with nodes of the grove at *path* (closed): what the
+    disk does meanwhile happens to both. None where Optuna is not installed."""
     try:
         import optuna as package
     except ImportError:
@@ -153,19 +204,26 @@ def optuna(folder: Path, trials: int, samples: int) -> tuple[str, float, float] 
     study = package.create_study(storage=storage, sampler=package.samplers.RandomSampler(seed=1))
     for number in range(trials):
         study.add_trial(package.trial.create_trial(value=1.0, user_attrs=_attributes(number)))
-    full, bare = [], []
-    for number in range(trials, trials + samples):
-        attributes = _attributes(number)
-        started = time.perf_counter()
+
+    def ask_and_tell(attributes: dict[str, str]) -> None:
         trial = study.ask()
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
         study.tell(trial, 1.0)
-        full.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        study.tell(study.ask(), 1.0)
-        bare.append(time.perf_counter() - started)
-    return package.__version__, 1e3 * statistics.median(full), 1e3 * statistics.median(bare)
+
+    grove = groves.opened(path)
+    times: dict[str, list[float]] = {"full": [], "bare": [], "alone": [], "together": []}
+    for number in range(trials, trials + samples + 5):
+        attributes, parts = _attributes(number), grove.prepare()
+        several = [grove.prepare() for _ in range(TOGETHER)]
+        times["full"].append(_timed(lambda attributes=attributes: ask_and_tell(attributes)))  # type: ignore[misc]
+        times["alone"].append(_timed(lambda parts=parts: grove.record(parts)))  # type: ignore[misc]
+        times["bare"].append(_timed(lambda: ask_and_tell({})))
+        took = _timed(lambda several=several: grove.record_together(several))  # type: ignore[misc]
+        times["together"].append(took / TOGETHER)
+    grove.store.close()
+    median = {name: 1e3 * statistics.median(taken[5:]) for name, taken in times.items()}
+    return Optuna(package.__version__, **median)
 
 
 def _attributes(number: int) -> dict[str, str]:

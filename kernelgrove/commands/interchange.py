@@ -41,6 +41,9 @@ def export(
         str | None, typer.Option("-o", "--output", metavar="FILE|DIR", help="Where; standard output when left out.")
     ] = None,
     grove: Annotated[bool, typer.Option("--grove", help="Every search of the grove.")] = False,
+    rescue: Annotated[
+        bool, typer.Option("--salvage", help="Of a damaged grove, every search as far as it can be read.")
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="kernelbench: all that passed, not the best alone.")] = False,
     db: options.Db = options.DEFAULT_DB,
     json: options.Json = False,
@@ -55,9 +58,14 @@ def export(
         raise UsageError(f"{what}, so the export needs a place.", "Name one with -o.")
     if every and format is not Format.KERNELBENCH:
         raise UsageError("--all belongs to --format kernelbench.", "The other formats hold every implementation.")
+    if rescue and (format is not Format.JSONL or searches):
+        raise UsageError("--salvage writes every search, as jsonl.", "Leave out the names and --format.")
     from ..storage import documents, open_store
 
     with options.output(json) as out, open_store(db) as store:
+        if rescue:
+            out.emit(_salvage(store, output)) if json else _salvage(store, output)
+            return
         if grove and searches:
             raise UsageError("--grove exports every search.", "Leave out the names, or --grove.")
         if grove:
@@ -79,6 +87,34 @@ def export(
     if format is Format.KERNELBENCH and not document["files"]:
         print("Nothing has passed: no kernel was written.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _salvage(store: SqliteStore, output: str | None) -> dict[str, Any]:
+    """Write what can be read, and say on standard error what is lost."""
+    from ..storage import documents, open_store
+    from ..storage.care.salvage import salvage
+
+    with tempfile.TemporaryDirectory(prefix="kernelgrove-") as folder:
+        path = Path(folder) / "salvaged.db"
+        done = salvage(store, path)
+        with open_store(path) as sound:
+            numbers = [int(row["search"][1:]) for row in documents.list_document(sound)]
+            size = _export(sound, numbers, Format.JSONL, output)
+    for line in done.unreadable:
+        print(f"lost: {line}", file=sys.stderr)
+    for line in done.mended:
+        print(f"mended: {line}", file=sys.stderr)
+    held = ", ".join(f"{count} {table}" for table, count in done.rows.items() if count)
+    print(f"{'saved' if done.unreadable else 'nothing was lost; saved'}: {held}", file=sys.stderr)
+    return {
+        "format": str(Format.JSONL),
+        "searches": [f"s{number}" for number in numbers],
+        "file": output,
+        "bytes": size,
+        "rows": done.rows,
+        "lost": done.unreadable,
+        "mended": done.mended,
+    }
 
 
 def _export(store: SqliteStore, searches: list[int], format: Format, output: str | None) -> int:

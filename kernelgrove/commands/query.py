@@ -74,7 +74,7 @@ def query(
                 _emit(out, ask_raw(store, own), format)
                 return
             wanted = Wanted(str(of), _list(columns), sort, limit)
-            answer = ask(store, expression or "", wanted, _facts(), dry=sql)
+            answer = ask(store, expression or "", wanted, facts(), dry=sql)
         if sql:
             _emit_sql(out, answer, format)
         else:
@@ -90,7 +90,7 @@ def _list(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def _facts() -> Facts:
+def facts() -> Facts:
     """The architectures of the GPUs that this program knows."""
     from ..engine.gpus import specs
     from ..storage.query import Facts

@@ -68,13 +68,10 @@ def tree(
     Ideas, what came of each implementation, and the best time at each idea.
     """
     from ..storage import documents, open_store
-    from .folding import fold
 
     with options.output(json) as out, open_store(db) as store:
         number = documents.find_search(store, search)
-        document = documents.tree_document(store, number)
-        if depth is not None or outcome or hide_pruned:
-            document = fold(document, depth=depth, outcomes=outcome or (), hide_pruned=hide_pruned)
+        document = documents.tree_document(store, number, depth=depth, outcomes=outcome or (), hide_pruned=hide_pruned)
         if json:
             out.emit(document)
             return

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..model import Precision
-from . import options, pages
+from . import options, pages, replay_page
 
 if TYPE_CHECKING:
-    from ..ports import SearchSpec
-
-_Document = Mapping[str, Any]
+    from ..engine.replay import Chosen
+    from ..storage import SqliteStore
 
 
 def replay(
     search: Annotated[
-        str | None, typer.Argument(metavar="S", help="A search: s1 or its name; the latest when left out.")
+        str | None,
+        typer.Argument(
+            metavar="S|QUERY",
+            help="A search: s1 or its name; the latest when left out. Or a query: its implementations.",
+        ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many of its best programs.")] = 5,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top", metavar="K", min=1, help="How many of a search's best.  [default: 5; of a query: all it finds]"
+        ),
+    ] = None,
     lineage: Annotated[bool, typer.Option("--lineage", help="And the programs that each was made from.")] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Judge those too that an earlier replay judged here by the same rules.")
@@ -56,10 +66,8 @@ def replay(
     """
     from ..config import SearchConfig
     from ..engine import replay as engine
-    from ..engine.interrupt import guard
     from ..storage import open_store
     from ..storage.documents import find_search
-    from .cases import open_pool
 
     flags = {"trials": trials, "samples": samples, "timeout": timeout, "parallel": parallel, "tolerance": tolerance}
     given = SearchConfig.load({k: v for k, v in flags.items() if v is not None}, alone=True)  # checks them
@@ -70,56 +78,107 @@ def replay(
         "samples": samples,
         "timeout_s": None if timeout is None else given.timeout,
     }
+    place = _Place(device or "auto", target, parallel, allow_unsafe)
     with options.output(json) as out, open_store(db) as store:
-        number = find_search(store, search)
-        spec = store.search(number).spec
-        engine.must_have_reference(spec)
-        chosen = engine.choose(store, number, top, lineage=lineage)
-        if not chosen:
+        if search is not None and _is_query(search):
+            chosen = engine.choose_among(store, _found(store, search), top, lineage=lineage)
+            documents = _judge(store, chosen, place, rules, again, out)
             if json:
-                out.emit(engine.document(store, number, [], 0))
-            print(f"s{number}: no implementation has passed, so there is nothing to replay.", file=sys.stderr)
-            raise typer.Exit(1)
-        place = device or "auto"
-        pool = open_pool(place, _target(spec, place, target), parallel=parallel, allow_unsafe=allow_unsafe)
-        with closing(pool):
+                out.emit({"query": search, "searches": documents})
+            if not chosen:
+                print("The query finds no implementation, so there is nothing to replay.", file=sys.stderr)
+        else:
+            number = find_search(store, search)
+            engine.must_have_reference(store.search(number).spec)
+            best = engine.choose(store, number, top or 5, lineage=lineage)
+            documents = _judge(store, {number: best}, place, rules, again, out)
+            if json:
+                out.emit(documents[0])
+            if not best:
+                print(f"s{number}: no implementation has passed, so there is nothing to replay.", file=sys.stderr)
+        if not json:
+            for document in documents:
+                replay_page.put(document, named=len(documents) > 1)
+    rows = [row for document in documents for row in document["implementations"]]
+    left = sum(document["left"] for document in documents)
+    if left:
+        print(f"interrupted: {left} not judged; replay again to go on", file=sys.stderr)
+        raise typer.Exit(130)
+    if not rows or any(replay_page.passed(row["old"]) and not replay_page.passed(row["new"]) for row in rows):
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where to judge, as it was asked for."""
+
+    device: str
+    target: str | None
+    parallel: int | None
+    allow_unsafe: bool
+
+
+def _is_query(text: str) -> bool:
+    """Whether *text* says more than which search: an id or a name is one word."""
+    return bool(re.search(r"[=<>~|()]|\s(in|under|above|not)\s|^(best|repeated|under|above)\b", text.strip()))
+
+
+def _found(store: SqliteStore, text: str) -> list[int]:
+    """The implementations that a query finds. Raises UsageError for one that asks for something else."""
+    from ..errors import UsageError
+    from ..storage.ids import parse_as
+    from ..storage.query import Wanted, ask
+    from .query import facts
+
+    answer = ask(store, text, Wanted("implementations"), facts())
+    if "implementation" not in answer.columns:
+        raise UsageError(
+            "The query gives no implementations, and a replay judges those.", "Leave out count, stats, cost."
+        )
+    at = answer.columns.index("implementation")
+    return [parse_as("i", row[at]) for row in answer.rows]
+
+
+def _judge(
+    store: SqliteStore,
+    chosen: Mapping[int, Sequence[Chosen]],
+    place: _Place,
+    rules: Mapping[str, Any],
+    again: bool,
+    out: options.Output,
+) -> list[dict[str, Any]]:
+    """The document of each search, its programs judged; once interrupted, nothing more is judged."""
+    from ..engine import replay as engine
+    from ..engine.interrupt import guard
+    from .cases import open_pool
+    from .places import target_for
+
+    documents: list[dict[str, Any]] = []
+    stopped = False
+    specs = {number: store.search(number).spec for number in chosen}
+    for spec in specs.values():  # before anything is judged
+        engine.must_have_reference(spec)
+    for number, programs in chosen.items():
+        if stopped or not programs:
+            documents.append(engine.document(store, number, [], len(programs)))
+            continue
+        spec = specs[number]
+        target = target_for(spec, place.device, place.target)
+        with closing(open_pool(place.device, target, parallel=place.parallel, allow_unsafe=place.allow_unsafe)) as pool:
             request = engine.request_for(spec, pool, rules)
             here = pool.device()
             print(
-                f"replaying {len(chosen)} programs of s{number} ({spec.problem.name})"
+                f"replaying {len(programs)} programs of s{number} ({spec.problem.name})"
                 f" on {here.name} for {here.gpu} ({here.basis})",
                 file=out.progress,
                 flush=True,
             )
-            told = _Progress(store, len(chosen), out)
-            run = engine.Replay(store, pool, request, again=again, events=told)
+            run = engine.Replay(store, pool, request, again=again, events=_Progress(store, len(programs), out))
             with guard(run):
-                done = run.run(chosen)
-        document = engine.document(store, number, done, len(chosen) - len(done))
-        if json:
-            out.emit(document)
-        else:
-            _print(document)
-    if document["left"]:
-        print(f"interrupted: {document['left']} not judged; replay again to go on", file=sys.stderr)
-        raise typer.Exit(130)
-    if any(_passed(row["old"]) and not _passed(row["new"]) for row in document["implementations"]):
-        raise typer.Exit(1)
-
-
-def _target(spec: SearchSpec, device: str, given: str | None) -> str | None:
-    """For which GPU a cpu projects: the one *given*, else the search's where it is known, so that figures compare."""
-    if given is not None:
-        return given
-    from ..engine.gpus import detect, specs
-    from ..errors import UsageError
-
-    if device != "cpu" and not (device == "auto" and not detect.detect().gpus):
-        return None
-    try:
-        return specs.find(spec.device.gpu).name
-    except UsageError:  # an imported file may name any device
-        return None
+                done = run.run(programs)
+        documents.append(engine.document(store, number, done, len(programs) - len(done)))
+        stopped = len(done) < len(programs)
+    return documents
 
 
 class _Progress:
@@ -140,125 +199,3 @@ class _Progress:
             text += f": {found['message'].splitlines()[0]}"
         print(text + (f" (judged by an earlier replay: e{done.after})" if done.kept else ""), file=self._out.progress)
         self._out.progress.flush()
-
-
-# ------------------------------------------------------------------------------------------------- for people
-
-
-def _passed(evaluation: _Document | None) -> bool:
-    return evaluation is not None and evaluation["outcome"] == "ok"
-
-
-def _print(document: _Document) -> None:
-    from .. import render
-
-    rows: Sequence[_Document] = document["implementations"]
-    print()
-    if not rows:
-        return
-    columns = _columns(rows)
-    shown = [[cell(row) for _, cell in columns] for row in rows]
-    names = [heading for heading, _ in columns]
-    render.put(render.table(names, shown, right=[n for n in names if "time" in n or "over" in n or "÷" in n]))
-    print()
-    for line in _notes(rows):
-        print(line)
-
-
-def _of(rows: Sequence[_Document], side: str) -> set[str]:
-    """For what, and in which basis, the figures of one *side* are."""
-    return {_where(row[side]) for row in rows if row[side] is not None and row[side]["time_ms"] is not None}
-
-
-def _where(evaluation: _Document) -> str:
-    measured = evaluation["basis"] == "measured"
-    return f"{evaluation['basis']} {'on' if measured else 'for'} {evaluation['device_key' if measured else 'target']}"
-
-
-def _columns(rows: Sequence[_Document]) -> list[tuple[str, Any]]:
-    """Headings, and what each shows of a row. Old and new stand in columns of their own, each with its basis; times
-    are divided only where both are of one basis."""
-    from .. import render
-
-    def times_of(side: str) -> Any:
-        return lambda row: None if row[side] is None else _time(row[side], len(_of(rows, side)) > 1)
-
-    def over(side: str, name: str) -> Any:
-        def cell(row: _Document) -> str | None:
-            value = None if row[side] is None else (row[side]["speedup"] or {}).get(name)
-            return None if value is None else render.times(value)
-
-        return cell
-
-    columns: list[tuple[str, Any]] = [
-        ("program", lambda row: row["implementation"] + ("" if row["why"] == "best" else " (ancestor)")),
-        ("rank", lambda row: f"{_or_dash(row['old'], 'rank')} → {_or_dash(row['new'], 'rank')}"),
-        ("outcome", lambda row: f"{_or_dash(row['old'], 'outcome')} → {row['new']['outcome']}"),
-    ]
-    for side in ("old", "new"):
-        basis = "".join(f" ({where})" for where in sorted(_of(rows, side)) if len(_of(rows, side)) == 1)
-        columns.append((f"{side} time{basis}", times_of(side)))
-    if any(_ratio(row) is not None for row in rows):
-        columns.append(("new ÷ old", lambda row: None if _ratio(row) is None else f"{_ratio(row):.3f}"))
-    names = [
-        name
-        for row in rows
-        for side in ("old", "new")
-        for name, value in ((row[side] or {}).get("speedup") or {}).items()
-        if value is not None
-    ]
-    for name in dict.fromkeys(names):
-        for side in ("old", "new"):
-            columns.append((f"{side} over {'torch.compile' if name == 'compile' else name}", over(side, name)))
-    return columns
-
-
-def _or_dash(evaluation: _Document | None, name: str) -> object:
-    return "-" if evaluation is None or evaluation[name] is None else evaluation[name]
-
-
-def _time(evaluation: _Document, each: bool) -> str | None:
-    from .. import render
-
-    if evaluation["time_ms"] is None:
-        return None
-    return render.milliseconds(evaluation["time_ms"]) + (f" {_where(evaluation)}" if each else "")
-
-
-def _ratio(row: _Document) -> float | None:
-    """New time over old, where both are there and of one basis."""
-    old, new = row["old"], row["new"]
-    if old is None or old["basis"] != new["basis"] or not old["time_ms"] or not new["time_ms"]:
-        return None
-    return float(new["time_ms"]) / float(old["time_ms"])
-
-
-def _notes(rows: Sequence[_Document]) -> list[str]:
-    """What changed, and how far old and new may be compared."""
-    by_text: dict[str, list[str]] = {}
-    for row in rows:
-        for change in row["changed"]:
-            text = f"{change['what']} {_word(change['old'])} → {_word(change['new'])}"
-            by_text.setdefault(text, []).append(row["implementation"])
-    lines = [
-        f"changed: {text}" + ("" if len(who) == len(rows) else f" ({', '.join(who)})") for text, who in by_text.items()
-    ]
-    if not lines:
-        lines = ["changed: nothing (same device, precision, tolerance, versions and protocol)"]
-    old, new = ({row[side]["basis"] for row in rows if row[side] is not None} for side in ("old", "new"))
-    if old and old != new:
-        lines.append(
-            f"note: figures that are {' or '.join(sorted(old))} and figures that are {' or '.join(sorted(new))} are"
-            " not compared: each stands in its own column, and a rank is among figures of one basis"
-        )
-    elif _of(rows, "old") and _of(rows, "old") != _of(rows, "new"):
-        then, now = (" or ".join(sorted(_of(rows, side))) for side in ("old", "new"))
-        lines.append(f"note: old figures are {then}, new ones {now}")
-    kept = [row["implementation"] for row in rows if row["kept"]]
-    if kept:
-        lines.append(f"note: {', '.join(kept)} judged by an earlier replay by the same rules; --again judges anew")
-    return lines
-
-
-def _word(value: object) -> str:
-    return "none" if value is None or value == "" else str(value)

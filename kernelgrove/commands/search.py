@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import UsageError
 from ..model import Device, EvaluationRequest, EvaluationResult, Instance, Problem
 from . import options, pages, parse
 
@@ -183,7 +184,17 @@ def resume(
     top_k: _TopK = None,
     option: _More = None,
     device: Annotated[
-        str | None, typer.Option("--device", metavar="auto|cuda:N|cpu", help="Must be the one it was started on.")
+        str | None,
+        typer.Option(
+            "--device", metavar="auto|cuda:N|cpu", help="Must be the one it was started on, but with --from-replay."
+        ),
+    ] = None,
+    from_replay: Annotated[
+        bool,
+        typer.Option("--from-replay", help="Start a new search on this device from what passed `replay` there."),
+    ] = False,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="GPU", help="With --from-replay on cpu.  [default: the search's]")
     ] = None,
     budget_usd: _Usd = None,
     budget_tokens: _Tokens = None,
@@ -208,8 +219,11 @@ def resume(
 ) -> None:
     """Go on with a search, with its own options unless given anew.
 
-    A search that a budget ended goes on when that budget is raised; one that is finished prints its document.
+    A search that a budget ended goes on when that budget is raised; one that is finished prints its document. A search
+    stays on its device; --from-replay begins a new one here with the programs of S that passed a replay here.
     """
+    if target is not None and not from_replay:
+        raise UsageError("--target of a search cannot change once it has started.", "Add --from-replay.")
     overrides = {
         **_strategy_flags(model, strategy, rounds, width, depth, top_k, option),
         **_budget_flags(budget_usd, budget_tokens, budget_evals, budget_time, patience),
@@ -222,6 +236,7 @@ def resume(
     from ..storage import open_store
     from ..storage.documents import find_search
     from .cases import open_pool
+    from .places import target_for
 
     def evaluator_for(spec: SearchSpec) -> Evaluator:
         here = spec.device.name if device in (None, "auto") else str(device)
@@ -230,6 +245,20 @@ def resume(
     with options.output(json) as out, open_store(db) as store:
         number = find_search(store, search)
         spec = store.search(number).spec
+        if from_replay:
+            place = device or "auto"
+            there = target_for(spec, place, target)
+            with closing(open_pool(place, there, parallel=parallel, allow_unsafe=allow_unsafe)) as pool:
+                where = pool.device()
+                title = f"{spec.problem.name} on {where.name} for {where.gpu} ({where.basis}), from s{number}'s replay"
+                with watch(out.progress, title) as view:
+                    number = engine.resume_from_replay(
+                        store, number, pool, overrides, events=view, patient=not until_idle
+                    )
+            code = _conclude(out, store, number, db, json)
+            if code:
+                raise typer.Exit(code)
+            return
         title = f"{spec.problem.name} on {spec.device.name} for {spec.device.gpu} ({spec.device.basis})"
         with watch(out.progress, title) as view:
             engine.resume(store, number, evaluator_for, overrides, events=view, patient=not until_idle)
@@ -333,6 +362,10 @@ def _check_database(url: str) -> None:
         pass  # made when there is something to store
 
 
+#: Nodes of a tree that is drawn whole at the end of a search; a larger one is folded, as `tree --depth 2` does.
+_MOST_DRAWN = 200
+
+
 def _conclude(out: options.Output, store: SqliteStore, search: int, db: str, json: bool) -> int:
     """Print how a search ended; the exit code."""
     from ..storage.documents import best, search_document, tree_document
@@ -343,7 +376,8 @@ def _conclude(out: options.Output, store: SqliteStore, search: int, db: str, jso
     else:
         problem = store.search(search).spec.problem
         again = problem.path or problem.name
-        pages.conclusion(document, tree_document(store, search), best(store, search), again, db)
+        folded = None if document["nodes"] <= _MOST_DRAWN else 2
+        pages.conclusion(document, tree_document(store, search, depth=folded), best(store, search), again, db)
     if document["stopped_by"] == "user":
         return 130
     return 1 if document["status"] == "finished" and document["best"] is None else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 
 from ..model import NodeState, TreeView
 from ..ports import EvaluatedResult, Job, JobResult
@@ -32,16 +33,22 @@ class Teller:
 
 def changes(old: TreeView | None, new: TreeView) -> Iterator[Event]:
     """Rounds begun, nodes added and pruned, and a new best; nothing where there is no *old*, but for the round."""
-    if latest_round(new) > (-1 if old is None else latest_round(old)):
-        yield RoundStarted(latest_round(new))
+    if old is not None and new is old:
+        return
+    before_it = -1 if old is None else latest_round(old)
+    round_ = latest_round(new, old)
+    if round_ > before_it:
+        yield RoundStarted(round_)
     if old is None:
         return
-    for node in new.nodes.values():
+    for node in () if new.nodes is old.nodes else new.nodes.values():
         before = old.nodes.get(node.id)
         if before is None:
             yield NodeAdded(node.id, node.parent, node.address, node.round, node.idea.text, node.idea.category)
         if node.state is NodeState.PRUNED and (before is None or before.state is not NodeState.PRUNED):
             yield NodePruned(node.id, node.idea.text, node.pruned_because or "")
+    if new.implementations is old.implementations:
+        return
     best, was = new.best(1), old.best(1)
     if best and (not was or best[0].id != was[0].id):
         found = best[0].evaluation
@@ -50,10 +57,19 @@ def changes(old: TreeView | None, new: TreeView) -> Iterator[Event]:
             yield NewBest(best[0].id, idea, found.time_ms, found.speedup.get("eager"), found.basis)
 
 
-def latest_round(view: TreeView) -> int:
-    """The highest round that anything was planned for: -1 before the first job."""
-    asked = [int(job.payload.get("round", view.nodes[job.node].round if job.node else 0)) for job in view.jobs]
-    return max(asked, default=-1)
+def latest_round(view: TreeView, earlier: TreeView | None = None) -> int:
+    """The highest round that anything was planned for: -1 before the first job. Of jobs that an *earlier* view of the
+    search has, the answer for that one is taken. Kept with the view, which never changes."""
+    kept = vars(view)
+    if "_latest_round" not in kept:
+        known = -1 if earlier is None else latest_round(earlier)
+        last = earlier.jobs[-1].id if earlier is not None and earlier.jobs else 0
+        asked = [
+            int(job.payload.get("round", view.nodes[job.node].round if job.node else 0))
+            for job in takewhile(lambda job: job.id > last, reversed(view.jobs))
+        ]
+        kept["_latest_round"] = max([known, *asked])
+    return int(kept["_latest_round"])
 
 
 def finished(

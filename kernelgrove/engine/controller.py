@@ -20,8 +20,10 @@ from ..errors import (
     EnvironmentLacks,
     EvaluatorError,
     KernelGroveError,
+    NotFound,
     ProposerError,
     ProposerUnusable,
+    StoreError,
 )
 from ..model import (
     PROPOSER_KINDS,
@@ -34,7 +36,7 @@ from ..model import (
     StoppedBy,
     TreeView,
 )
-from ..ports import EvaluatedResult, Evaluator, Job, JobResult, Proposer, Strategy
+from ..ports import EvaluatedResult, Evaluator, Job, JobResult, Proposer, SearchRecord, Strategy
 from ..strategies.allocation import time_to_beat
 from ..strategies.fold import fold
 from ..strategies.pruners import nothing_left
@@ -170,9 +172,8 @@ class Controller:
         self._elapsed_before = record.elapsed_s
         self._begun = self._saved = self._renewed = self._looked = self._clock()
         with self._owner.at_work():
-            recovered = self._take_over(record.status, record.note)
+            recovered = self._take_over(record)
             try:
-                self._store.set_status(self.search_id, SearchStatus.RUNNING, None, str(self._owner))
                 if self._evaluator is not None:
                     self._device = self._evaluator.device()
                 self._tell(SearchStarted(self.search_id, self._store.tree(self.search_id).step > 0, recovered))
@@ -191,8 +192,9 @@ class Controller:
 
     # ------------------------------------------------------------------------------------------ start and end
 
-    def _take_over(self, status: SearchStatus, note: str) -> int:
-        """Take back what dead controllers hold. Raises Conflict where one is alive."""
+    def _take_over(self, seen: SearchRecord) -> int:
+        """Make the search ours, and take back what dead controllers hold. Raises Conflict where one is alive, or was
+        quicker: then nothing has changed."""
         rivals: list[Owner] = []
 
         def alive(text: str) -> bool:
@@ -204,10 +206,16 @@ class Controller:
                 rivals.append(owner)
             return known is not False
 
-        if status is SearchStatus.RUNNING:
-            alive(note)
+        if seen.status is SearchStatus.RUNNING:
+            alive(seen.note)
+        if not rivals and not self._store.take_search(seen, str(self._owner)):
+            alive(self._store.search(self.search_id).note)
+            if not rivals:
+                raise Conflict(f"Search s{self.search_id} was taken by another process.", "See `kernelgrove ls`.")
         recovered = 0 if rivals else self._store.recover(self.search_id, alive)
         if rivals:
+            if self._store.search(self.search_id).note == str(self._owner):
+                self._store.set_status(self.search_id, seen.status, seen.stopped_by, seen.note)
             raise Conflict(
                 f"Search s{self.search_id} is being run by process {rivals[0].pid} on this machine.",
                 "Wait for it, or stop it with Ctrl-C; then resume.",
@@ -432,6 +440,8 @@ class Controller:
         if isinstance(error, OverBudget | Halted | ProposerUnusable):
             self._not_asked(ended, error)
             return
+        if isinstance(error, StoreError) and not isinstance(error, (Conflict, NotFound)):
+            raise error  # a full disk is not the job's fault: the search ends, and the job is queued again
         if error is None:
             try:
                 result = self._result(job, ended.value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ProblemError
-from ..model import REQUEST_OPTIONS, Device, EvaluationRequest, EvaluationResult, TreeView
+from ..model import REQUEST_OPTIONS, Basis, Device, EvaluationRequest, EvaluationResult, Outcome, TreeView
 from ..ports import EvaluatedResult, Evaluator, SearchSpec
 from ..storage import SqliteStore, documents
 from ..storage.ids import parse_as, show
@@ -22,7 +22,7 @@ from ..storage.importers.placeholder import attached
 @dataclass(frozen=True)
 class Chosen:
     """A program (by its hash) to judge again, under the first implementation that has it. *why* it was chosen is
-    ``best`` or ``ancestor``; *before* is that implementation's own evaluation."""
+    ``best``, ``asked`` (by a query) or ``ancestor``; *before* is that implementation's own evaluation."""
 
     implementation: int
     node: int
@@ -53,12 +53,37 @@ def choose(store: SqliteStore, search: int, top: int, *, lineage: bool = False) 
 
     Raises NotFound for an unknown search; empty where nothing has passed.
     """
-    view = store.tree(search)
-    found: dict[int, Chosen] = {}
     best = [parse_as("i", leader["implementation"]) for leader in documents.leaders(store, search, top)]
-    for number in best:
-        found[number] = _chosen(view, number, "best")
-    for number in best if lineage else ():
+    return _with_ancestors(store.tree(search), best, "best", lineage)
+
+
+def choose_among(
+    store: SqliteStore, implementations: Sequence[int], top: int | None, *, lineage: bool = False
+) -> dict[int, list[Chosen]]:
+    """search -> of these *implementations* those of the search: what passed first, fastest first, then what did not, in
+    the order given; the first *top* where that is given; with *lineage* as ``choose``."""
+    by_search: dict[int, list[int]] = {}
+    for number in implementations:
+        search = parse_as("s", documents.show_document(store, show("i", number))["search"])
+        by_search.setdefault(search, []).append(number)
+    found: dict[int, list[Chosen]] = {}
+    for search, numbers in sorted(by_search.items()):
+        view, own = store.tree(search), store.search(search).spec.device.basis
+
+        def place(number: int, view: TreeView = view, own: Basis = own) -> tuple[object, ...]:
+            judged = view.implementations[number].evaluation
+            if judged is None or judged.outcome is not Outcome.OK or judged.time_ms is None:
+                return (True, False, 0.0)
+            return (False, judged.basis is not own, judged.time_ms)
+
+        first = dict.fromkeys(view.implementations[number].duplicate_of or number for number in numbers)
+        found[search] = _with_ancestors(view, sorted(first, key=place)[:top], "asked", lineage)
+    return found
+
+
+def _with_ancestors(view: TreeView, numbers: Sequence[int], why: str, lineage: bool) -> list[Chosen]:
+    found = {number: _chosen(view, number, why) for number in numbers}
+    for number in numbers if lineage else ():
         for ancestor in _ancestors(view, number):
             found.setdefault(ancestor, _chosen(view, ancestor, "ancestor"))
     return list(found.values())
@@ -218,7 +243,8 @@ def document(store: SqliteStore, search: int, done: Sequence[Replayed], left: in
         )
     for side in ("old", "new"):
         _rank([row[side] for row in rows if row[side] is not None])
-    return {"search": show("s", search), "implementations": rows, "left": left}
+    problem = store.search(search).spec.problem.name
+    return {"search": show("s", search), "problem": problem, "implementations": rows, "left": left}
 
 
 def _evaluation(store: SqliteStore, number: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from typing import Any
 
 from .. import strategies
@@ -15,6 +16,8 @@ from ..config import SearchConfig
 from ..errors import UsageError
 from ..model import Problem, SearchStatus, StoppedBy
 from ..ports import Evaluator, Proposer, SearchRecord, SearchSpec
+from ..storage import SqliteStore
+from . import replay
 from .budget import Budget, Ledger
 from .calls import Policy
 from .choice import Panel
@@ -157,6 +160,48 @@ def resume(
         if options != dict(record.spec.options):
             store.set_options(search_id, options)
         return _run(store, store.search(search_id), evaluator, proposers, events, guarded, patient, policy)
+
+
+def resume_from_replay(
+    store: SqliteStore,
+    search_id: int,
+    evaluator: Evaluator,
+    overrides: Mapping[str, Any] | None = None,
+    proposers: Panel | Sequence[Proposer] | None = None,
+    events: Listener = lambda event: None,
+    guarded: Guard = guard,
+    *,
+    patient: bool = False,
+    policy: Policy = Policy(),  # noqa: B008 (frozen)
+) -> int:
+    """Start a new search on *evaluator*'s device from what of *search_id* passed a replay there, and run it; its id.
+
+    It has the settings of the one before, *overrides* over them. Raises UsageError where nothing has passed a replay
+    here by these rules, ProblemError for a reference that is missing, and what ``Controller.run`` raises.
+    """
+    before = store.search(search_id).spec
+    options = {**renewed(before, overrides or {}), "from_replay": f"s{search_id}"}
+    request = replay.request_for(before, evaluator, {})
+    protocol, device = int(getattr(evaluator, "protocol", 1)), evaluator.device()
+    seeds = store.survivors(search_id, request, protocol, device)
+    if not seeds:
+        raise UsageError(
+            f"Nothing of s{search_id} has passed a replay on {device.key} for {device.gpu}, by the search's own rules.",
+            f"Run `kernelgrove replay s{search_id}` there first.",
+        )
+    spec = replace(
+        before,
+        instance=request.instance,
+        device=device,
+        protocol=protocol,
+        models=tuple(options.get("models") or before.models),
+        options=options,
+    )
+    _strategy_of(spec, options)
+    search = store.create_from_survivors(spec, ROOT_IDEA, seeds)
+    here = None if options.get("evaluator") == "queue" else evaluator
+    _run(store, store.search(search), here, proposers, events, guarded, patient, policy)
+    return search
 
 
 def renewed(spec: SearchSpec, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,9 +34,9 @@ def dumps(value: Any) -> str:
     Raises TypeError for anything else that JSON has no word for.
     """
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_plain)
+        text = _encode(value)
     except ValueError:
-        text = json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, default=_plain)
+        text = _encode(_finite(value))
     return clean(text)
 
 
@@ -48,6 +48,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be stored as JSON")
+
+
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=_plain).encode
 
 
 def _finite(value: Any) -> Any:

@@ -199,15 +199,15 @@ def reading_engine(location: Location) -> Engine:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    _driver(connection).execute("BEGIN")
 
 
 # ------------------------------------------------------------------------------------------------ writing
 
 
 def writing_engine(location: Location, *, create: bool) -> Engine:
-    """One connection; every transaction is IMMEDIATE (a deferred one that reads before it writes fails with
-    "locked", whatever the time-out) and on the disk when it has committed."""
+    """One connection, for ``transaction``: IMMEDIATE ones, since a deferred one that reads before it writes fails with
+    "locked", whatever the time-out."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise EnvironmentLacks(
             f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed.", "Use a newer Python build."
@@ -221,29 +221,49 @@ def writing_engine(location: Location, *, create: bool) -> Engine:
 
     engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1, max_overflow=0)
     event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
-def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    _use_write_ahead_log(connection)
+def _prepare(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+    entry.info["log"] = _use_write_ahead_log(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+def _use_write_ahead_log(connection: sqlite3.Connection) -> bool:
     """Changing the mode needs the file to itself for an instant, and SQLite does not wait for that by itself. File
-    systems that cannot do WAL (some network ones) keep their rollback journal, which is as safe and slower."""
+    systems that cannot do WAL (some network ones) keep their rollback journal, which is as safe and slower: False."""
     deadline = time.monotonic() + BUSY_S
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            return
+            return bool(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal")
         except sqlite3.OperationalError as error:
             if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _driver(connection: Connection) -> sqlite3.Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
+
+
+@contextmanager
+def transaction(connection: Connection, *, durable: bool) -> Iterator[None]:
+    """One transaction of a ``writing_engine``'s connection, IMMEDIATE; nothing of it stays if the block raises.
+
+    Bounded here and not by SQLAlchemy, whose own bounds would take longer than many a transaction's work. One that is
+    not *durable* is in the write-ahead log when it has committed, in order, and is flushed to the disk with the next
+    that is. Without such a log every transaction is flushed.
+    """
+    driver = _driver(connection)
+    driver.execute(f"PRAGMA synchronous = {'FULL' if durable or not connection.info['log'] else 'NORMAL'}")
+    driver.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        driver.execute("COMMIT")
+    except BaseException:
+        if driver.in_transaction:  # some errors, as a full disk, end it by themselves
+            driver.execute("ROLLBACK")
+        raise

@@ -9,8 +9,9 @@ from typing import Any
 from ..model import TreeView
 from .ids import show
 from .overview import search_row
-from .queries import decode, rows, spent
-from .snapshot import tree
+from .queries import decode, rows
+from .snapshot import take
+from .spending import spent
 from .store import SqliteStore
 
 #: What calls can be grouped by.
@@ -68,8 +69,8 @@ def cost_document(store: SqliteStore, search: int, by: Iterable[str] = ("model",
     with store.read() as connection:
         row = search_row(connection, search)
         calls = rows(connection, _CALLS, search=search)
-        ledger = spent(connection, search)
-        improvements = _improvements(tree(connection, search))
+        ledger, _ = spent(connection, search)
+        improvements = _improvements(take(connection, search).view)
     groups: dict[tuple[Any, ...], _Sum] = {}
     total = _Sum()
     for call in calls:

@@ -11,8 +11,9 @@
 ==========================================  =======================================================
 """
 
-from .overview import best, find_search, leaders, list_document, search_document, tree_document
+from .overview import best, find_search, leaders, list_document, search_document
 from .show import show_document
+from .tree import tree_document
 
 __all__ = [
     "best",

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, not_, or_, select, update
 
 from ..errors import Conflict, NotFound
 from ..model import CompletionState, JobState
 from ..ports import Job, Proposal, ProposalRequest
+from .statements import Statement, adding
 from .tables import COMPLETION, JOB
 
 PLANNED, SENT = str(CompletionState.PLANNED), str(CompletionState.SENT)
@@ -23,6 +24,12 @@ OPEN = (PLANNED, SENT)
 
 #: Fields of Usage that are kept under ``usage`` in the column ``proposal``.
 USAGE_DETAILS = ("cached_tokens", "cache_write_tokens", "reasoning_tokens", "estimated")
+
+
+_PLAN = adding(COMPLETION)
+_NOTHING: dict[str, Any] = dict.fromkeys(
+    "input_tokens output_tokens tokens cost_usd request response proposal error sent_at settled_at".split()
+)
 
 
 def plan(
@@ -34,7 +41,9 @@ def plan(
     reserve_tokens: int,
     now: float,
 ) -> int:
-    statement = insert(COMPLETION).values(
+    made: int = _PLAN.value(
+        connection,
+        **_NOTHING,
         search_id=job.search,
         job_id=job.id,
         owner=job.owner,
@@ -48,11 +57,17 @@ def plan(
         reserve_tokens=reserve_tokens,
         created_at=now,
     )
-    return int(connection.execute(statement.returning(COMPLETION.c.id)).scalar_one())
+    return made
+
+
+_ROW = COMPLETION.c.id == bindparam("completion")
+_STATE = Statement(select(COMPLETION.c.state).where(_ROW))
+_RESERVED = Statement(select(COMPLETION.c.reserve_usd, COMPLETION.c.reserve_tokens).where(_ROW))
+_SENT = Statement(update(COMPLETION).where(_ROW).values(state=SENT, sent_at=bindparam("now")))
 
 
 def _state(connection: Connection, completion: int) -> str:
-    state = connection.execute(select(COMPLETION.c.state).where(COMPLETION.c.id == completion)).scalar()
+    state = _STATE.value(connection, completion=completion)
     if state is None:
         raise NotFound(f"There is no completion {completion} in this database.")
     return str(state)
@@ -63,7 +78,15 @@ def mark_sent(connection: Connection, completion: int, now: float) -> None:
     state = _state(connection, completion)
     if state not in OPEN:
         raise Conflict(f"Completion {completion} is {state} already: its job was taken back.", "Do not send it.")
-    connection.execute(update(COMPLETION).where(COMPLETION.c.id == completion).values(state=SENT, sent_at=now))
+    _SENT.change(connection, completion=completion, now=now)
+
+
+_SETTLED = "state error settled_at input_tokens output_tokens tokens cost_usd request response proposal".split()
+_SETTLE = Statement(
+    update(COMPLETION)
+    .where(_ROW)
+    .values({name: bindparam(f"new_{name}", type_=COMPLETION.c[name].type) for name in _SETTLED})
+)
 
 
 def settle(
@@ -90,6 +113,9 @@ def settle(
         "output_tokens": 0,
         "tokens": 0,
         "cost_usd": 0.0,
+        "request": None,
+        "response": None,
+        "proposal": None,
     }
     if proposal is not None:
         usage = proposal.usage
@@ -103,14 +129,15 @@ def settle(
             "proposal": _parsed(proposal),
         }
     if unknown:
+        usd, tokens = _RESERVED.first(connection, completion=completion) or (0.0, 0)
         values |= {
             "state": str(CompletionState.UNKNOWN),
             "input_tokens": None,
             "output_tokens": None,
-            "tokens": COMPLETION.c.reserve_tokens,
-            "cost_usd": COMPLETION.c.reserve_usd,
+            "tokens": tokens,
+            "cost_usd": usd,
         }
-    connection.execute(update(COMPLETION).where(COMPLETION.c.id == completion).values(values))
+    _SETTLE.change(connection, completion=completion, **{f"new_{name}": value for name, value in values.items()})
 
 
 def _parsed(proposal: Proposal) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 #: The schema this program reads and writes: the number of the newest migration, and ``PRAGMA user_version``.
-SCHEMA = 1
+SCHEMA = 2
 
 FOLDER = Path(__file__).parent / "migrations"
 

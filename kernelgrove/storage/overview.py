@@ -1,4 +1,4 @@
-"""The documents of ``run``, ``ls``, ``tree`` and ``best``.
+"""The documents of ``run``, ``ls`` and ``best``.
 
 Times are ISO 8601 UTC text; a figure always stands beside its basis, and the best of a search is chosen within one
 basis: that of its device where something passed there, else measured before projected before imported. ``show`` has
@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..errors import NotFound, UsageError
-from . import snapshot
-from .ids import parse, parse_as, show, show_or_none
+from ..model import Basis
+from .ids import parse, parse_as, show
 from .importers.placeholder import attached
-from .queries import decode, first, missing, must_exist, rows, spent, value
+from .queries import decode, first, missing, must_exist, rows, value
+from .spending import spent
 from .store import SqliteStore
 
 
@@ -73,7 +74,7 @@ def search_document(store: SqliteStore, search: int) -> dict[str, Any]:
     evaluations included, duplicates not. Raises NotFound."""
     with store.read() as connection:
         row = search_row(connection, search)
-        costs = spent(connection, search)
+        costs, _ = spent(connection, search)
         best = next(iter(_leaders(connection, 1, search)), None)
         nodes = value(connection, "SELECT count(*) FROM node WHERE search_id = :search", search=search)
         made = value(connection, "SELECT count(*) FROM implementation WHERE search_id = :search", search=search)
@@ -109,43 +110,47 @@ def search_document(store: SqliteStore, search: int) -> dict[str, Any]:
     }
 
 
+# Both from one index. (A row of an evaluation, with its JSON, fills a page of the file.)
 _OUTCOMES = """
-SELECT i.search_id, e.outcome, count(*) FROM implementation i JOIN evaluation e ON e.id = i.evaluation_id
-WHERE i.duplicate_of IS NULL AND i.search_id BETWEEN :low AND :high
-GROUP BY i.search_id, e.outcome ORDER BY i.search_id, e.outcome
+SELECT search_id, outcome, count(*) FROM implementation
+WHERE duplicate_of IS NULL AND outcome IS NOT NULL AND search_id BETWEEN :low AND :high
+GROUP BY search_id, outcome ORDER BY search_id, outcome
 """
-
-_ALL = {"low": 1, "high": 2**62}
-
-
-def _range(search: int | None) -> dict[str, int]:
-    return _ALL if search is None else {"low": search, "high": search}
 
 
 def _outcomes(connection: Connection, search: int | None = None) -> dict[int, dict[str, int]]:
     """search -> outcome -> how many implementations; of all searches when *search* is None."""
+    low, high = (1, 2**62) if search is None else (search, search)
     counts: dict[int, dict[str, int]] = {}
-    for of, outcome, count in rows(connection, _OUTCOMES, **_range(search)):
+    for of, outcome, count in rows(connection, _OUTCOMES, low=low, high=high):
         counts.setdefault(of, {})[outcome] = count
     return counts
 
 
 # ------------------------------------------------------------------------------------------------- the best
 
+# As the view ``leaderboard`` ranks, without ranking all of it.
 _LEADERS = """
-SELECT l.* FROM leaderboard l JOIN search s ON s.id = l.search_id JOIN device d ON d.id = s.device_id
-WHERE l.rank <= :k AND l.search_id BETWEEN :low AND :high
-ORDER BY l.search_id, CASE l.basis WHEN d.basis THEN 0 WHEN 'measured' THEN 1 WHEN 'projected' THEN 2 ELSE 3 END, l.rank
+SELECT i.id AS implementation_id, i.node_id, i.model, p.name AS problem, n.idea, i.basis, e.id AS evaluation_id,
+       e.device_key, e.target, e.time_ms, e.time_low_ms, e.time_high_ms, e.timing, e.eager_ms, e.compile_ms,
+       e.speedup_eager, e.speedup_compile, e.provenance
+FROM implementation i JOIN evaluation e ON e.id = i.evaluation_id JOIN node n ON n.id = i.node_id
+JOIN search s ON s.id = i.search_id JOIN problem p ON p.id = s.problem_id
+WHERE i.search_id = :search AND i.outcome = 'ok' AND i.basis = :basis AND i.time_ms IS NOT NULL
+      AND i.duplicate_of IS NULL
+ORDER BY i.time_ms, length(i.address), i.address LIMIT :k
 """
+_OWN_BASIS = "SELECT d.basis FROM search s JOIN device d ON d.id = s.device_id WHERE s.id = :search"
 
 
-def _leaders(connection: Connection, k: int, search: int | None = None) -> list[Any]:
-    """The first *k* of each search, in its one basis, fastest first."""
-    found = rows(connection, _LEADERS, k=k, **_range(search))
-    basis: dict[int, str] = {}
-    for row in found:
-        basis.setdefault(row.search_id, row.basis)
-    return [row for row in found if row.basis == basis[row.search_id]]
+def _leaders(connection: Connection, k: int, search: int) -> list[Any]:
+    """The first *k* of *search*, in its one basis, fastest first."""
+    own = value(connection, _OWN_BASIS, search=search)
+    for basis in dict.fromkeys((own, *map(str, Basis))):
+        found = list(rows(connection, _LEADERS, search=search, basis=basis, k=k))
+        if found:
+            return found
+    return []
 
 
 def _best_document(row: Any) -> dict[str, Any]:
@@ -157,6 +162,8 @@ def _best_document(row: Any) -> dict[str, Any]:
         "model": row.model,
         "basis": row.basis,
         "time_ms": row.time_ms,
+        "time_interval": None if row.time_low_ms is None else [row.time_low_ms, row.time_high_ms],
+        "timing": row.timing,
         "baselines": {"eager": row.eager_ms, "compile": row.compile_ms},
         "speedup": {"eager": row.speedup_eager, "compile": row.speedup_compile},
         "provenance": row.provenance,
@@ -174,13 +181,13 @@ def leaders(store: SqliteStore, search: int, k: int) -> list[dict[str, Any]]:
         must_exist(connection, search)
         return [
             {
-                "rank": row.rank,
+                "rank": rank,
                 "problem": row.problem,
                 "search": show("s", search),
                 **_best_document(row),
                 "code": value(connection, _CODE, id=row.implementation_id),
             }
-            for row in _leaders(connection, k, search)
+            for rank, row in enumerate(_leaders(connection, k, search), 1)
         ]
 
 
@@ -189,7 +196,7 @@ def best(store: SqliteStore, search: int) -> dict[str, Any] | None:
     return next(iter(leaders(store, search, 1)), None)
 
 
-# ------------------------------------------------------------------------------------------------ ls, tree
+# ------------------------------------------------------------------------------------------------------ ls
 
 _LIST = """
 SELECT s.id, s.name, p.name AS problem, substr(p.source, 1, 80) AS source, s.status, s.stopped_by, s.strategy,
@@ -207,7 +214,7 @@ def list_document(store: SqliteStore) -> list[dict[str, Any]]:
     with store.read() as connection:
         searches = rows(connection, _LIST)
         outcomes = _outcomes(connection)
-        bests = {row.search_id: row for row in _leaders(connection, 1)}
+        bests = {row.id: best for row in searches for best in _leaders(connection, 1, row.id)}
     return [
         {
             "search": show("s", row.id),
@@ -231,55 +238,3 @@ def list_document(store: SqliteStore) -> list[dict[str, Any]]:
         }
         for row in searches
     ]
-
-
-def tree_document(store: SqliteStore, search: int) -> dict[str, Any]:
-    """What ``tree`` prints: nodes and implementations by id, so parents come first. Raises NotFound."""
-    with store.read() as connection:
-        row = search_row(connection, search)
-        view = snapshot.tree(connection, search)
-    made: dict[int, list[dict[str, Any]]] = {}
-    for i in view.implementations.values():
-        e = i.evaluation
-        made.setdefault(i.node, []).append(
-            {
-                "id": show("i", i.id),
-                "address": i.address,
-                "repair_of": show_or_none("i", i.repair_of),
-                "duplicate_of": show_or_none("i", i.duplicate_of),
-                "model": i.model,
-                "evaluation": None if e is None else show("e", e.id),
-                "outcome": None if e is None else str(e.outcome),
-                "stage": None if e is None else str(e.stage),
-                "message": None if e is None else e.message,
-                "basis": None if e is None else str(e.basis),
-                "time_ms": None if e is None else e.time_ms,
-                "speedup": None if e is None or not e.speedup else dict(e.speedup),
-            }
-        )
-    return {
-        "search": show("s", search),
-        "problem": row["problem"],
-        "status": row["status"],
-        "target": row["target"],
-        "basis": row["basis"],
-        "root": show("n", view.root),
-        "nodes": [
-            {
-                "id": show("n", n.id),
-                "parent": show_or_none("n", n.parent),
-                "base": show_or_none("i", n.base),
-                "address": n.address,
-                "round": n.round,
-                "idea": n.idea.text,
-                "rationale": n.idea.rationale,
-                "category": n.idea.category,
-                "model": n.model,
-                "rating": n.rating,
-                "state": str(n.state),
-                "pruned_because": n.pruned_because,
-                "implementations": made.get(n.id, []),
-            }
-            for n in view.nodes.values()
-        ],
-    }

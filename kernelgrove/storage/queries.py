@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -65,53 +64,3 @@ def must_exist(connection: Connection, search: int) -> None:
     """Raises NotFound."""
     if value(connection, "SELECT id FROM search WHERE id = :search", search=search) is None:
         raise missing(connection, search)
-
-
-# -------------------------------------------------------------------------------------------------- the ledger
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Settled calls (``unknown`` at their reservations), and what the open ones have reserved."""
-
-    calls: int
-    cost_usd: float
-    input_tokens: int
-    output_tokens: int
-    tokens: int  # input and output, and the reservations of calls that ended as unknown
-    reserved_usd: float
-    reserved_tokens: int
-    unpriced: int  # calls whose price is not known: not in cost_usd
-
-
-_SPENT = """
-SELECT coalesce(sum(CASE WHEN state <> 'abandoned' THEN 1 END), 0), coalesce(sum(cost_usd), 0.0),
-       coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(tokens), 0),
-       coalesce(sum(CASE WHEN state <> 'abandoned' AND cost_usd IS NULL THEN 1 END), 0)
-FROM completion WHERE search_id = :search AND state NOT IN ('planned', 'sent')
-"""
-_RESERVED = """
-SELECT coalesce(sum(reserve_usd), 0.0), coalesce(sum(reserve_tokens), 0)
-FROM completion WHERE search_id = :search AND state IN ('planned', 'sent')
-"""
-
-
-def spent(connection: Connection, search: int) -> Spent:
-    """What *search*'s proposer calls cost, and what those in flight may still cost."""
-    ((calls, cost, input_, output, tokens, unpriced),) = rows(connection, _SPENT, search=search)
-    ((reserved, reserved_tokens),) = rows(connection, _RESERVED, search=search)
-    return Spent(calls, float(cost), input_, output, tokens, float(reserved), reserved_tokens, unpriced)
-
-
-_BY_MODEL = """
-SELECT model, count(*), coalesce(sum(CASE WHEN cost_usd IS NULL THEN 1 ELSE 0 END), 0), coalesce(sum(cost_usd), 0.0)
-FROM completion WHERE search_id = :search AND state NOT IN ('planned', 'sent', 'abandoned') GROUP BY model
-"""
-
-
-def spent_by_model(connection: Connection, search: int) -> dict[str, tuple[int, int, float]]:
-    """model -> calls that are over, those among them whose price is not known, dollars."""
-    return {
-        model: (calls, unpriced, float(dollars))
-        for model, calls, unpriced, dollars in rows(connection, _BY_MODEL, search=search)
-    }

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, or_, select
 from ..errors import NotFound, StoreError
 from ..model import DETERMINISTIC, Device, EvaluationRequest, Outcome
 from ..ports import EvaluatedResult
-from .results import insert_evaluation
+from .evaluations import insert_evaluation
 from .tables import DEVICE, EVALUATION, IMPLEMENTATION, SEARCH
 
 
@@ -56,7 +56,7 @@ def add(
         precision=request.precision,
         tolerance=request.tolerance,
         protocol=protocol,
-    )
+    ).id
 
 
 def find(

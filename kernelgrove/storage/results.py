@@ -4,21 +4,21 @@ the job. Functions of a connection with a write transaction open, unless they sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, null, select, text, update
 
 from ..errors import NotFound, StoreError
-from ..model import DETERMINISTIC, EvaluationView, JobKind, JobState, NodeState, Outcome
+from ..model import JobKind, JobState, NodeState
 from ..ports import CodeResult, EvaluatedResult, IdeasResult, Job, JobResult, PlannedJob, RatedResult
-from .columns import clean
-from .jobs import LEASED, QUEUED, held, queue
+from .columns import CleanText
+from .evaluations import VERDICT, Known, first_of, insert_evaluation, known, speaks_for, verdict_columns
+from .jobs import HELD, LEASED, QUEUED, fence, queue
 from .programs import program_hash
-from .queries import missing
-from .searches import device_id
-from .snapshot import evaluation
-from .tables import DEVICE, EVALUATION, IMPLEMENTATION, JOB, NODE, PROGRAM, SEARCH
+from .statements import Statement, adding, one_of
+from .tables import IMPLEMENTATION, JOB, NODE, SEARCH
 
 _ENDS: dict[type, tuple[JobKind, ...]] = {
     IdeasResult: (JobKind.IDEATE,),
@@ -40,6 +40,43 @@ def prepare(result: JobResult) -> Prepared:
     return Prepared(result, program_hash(result.code) if isinstance(result, CodeResult) else None)
 
 
+@dataclass(frozen=True)
+class Ending:
+    """The job that a result ends, as it was planned."""
+
+    id: int
+    search: int
+    kind: str
+    ordinal: int
+    payload: Mapping[str, Any]
+    node: int | None
+    implementation: int | None
+
+
+_END = Statement(
+    update(JOB)
+    .where(HELD)
+    .values(
+        state=str(JobState.DONE),
+        lease_until=null(),
+        finished_at=bindparam("now"),
+        model=bindparam("answered_by", type_=JOB.c.model.type),
+        note=bindparam("says", type_=JOB.c.note.type),
+    )
+    .returning(*(JOB.c[name] for name in "id search_id kind ordinal payload node_id implementation_id".split()))
+)
+_REFUSE = Statement(
+    update(JOB)
+    .where(JOB.c.id == bindparam("job"))
+    .values(state=str(JobState.FAILED), reason=bindparam("why", type_=JOB.c.reason.type))
+)
+_RATE = Statement(
+    update(NODE)
+    .where(NODE.c.id == bindparam("node"), NODE.c.search_id == bindparam("search"))
+    .values(rating=bindparam("rated", type_=NODE.c.rating.type))
+)
+
+
 def finish(connection: Connection, job: Job, prepared: Prepared, now: float) -> bool:
     """End *job* with its result. False, and nothing written, when its lease was lost. Raises StoreError when the
     result is not of the job's kind."""
@@ -48,105 +85,123 @@ def finish(connection: Connection, job: Job, prepared: Prepared, now: float) -> 
         raise StoreError(f"A job of kind {job.kind} cannot end with {type(result).__name__}.")
     model = "" if isinstance(result, EvaluatedResult) else result.model
     note = result.note if isinstance(result, (IdeasResult, CodeResult)) else ""
-    row = connection.execute(
-        update(JOB)
-        .where(held(job))
-        .values(state=str(JobState.DONE), lease_until=None, finished_at=now, model=model, note=note)
-        .returning(*JOB.c)
-    ).first()
+    row = _END.first(connection, now=now, answered_by=model, says=note, **fence(job))
     if row is None:
         return False
+    ending = Ending(*row)
     match result:
         case IdeasResult():
-            _add_ideas(connection, row, result, now)
+            _add_ideas(connection, ending, result, now)
         case CodeResult():
             assert prepared.program is not None
-            _add_implementation(connection, row, result, prepared.program, now)
+            _add_implementation(connection, ending, result, prepared.program, now)
         case EvaluatedResult():
-            _add_evaluation(connection, row, result, now)
+            _add_evaluation(connection, ending, result, now)
         case RatedResult():
             for node, rating in result.ratings.items():
-                connection.execute(
-                    update(NODE).where(NODE.c.id == node, NODE.c.search_id == row.search_id).values(rating=rating)
-                )
+                _RATE.change(connection, node=node, search=ending.search, rated=rating)
     return True
-
-
-def _refuse(connection: Connection, job: Any, reason: str) -> None:
-    """The job ends without its result: taking it would break the tree."""
-    connection.execute(update(JOB).where(JOB.c.id == job.id).values(state=str(JobState.FAILED), reason=reason))
 
 
 # --------------------------------------------------------------------------------------------------- ideas
 
+_PLACE = Statement(
+    select(NODE.c.address, NODE.c.round).where(NODE.c.id == bindparam("node"), NODE.c.search_id == bindparam("search"))
+)
+_ADD_NODE = adding(NODE)
 
-def _add_ideas(connection: Connection, job: Any, result: IdeasResult, now: float) -> None:
-    parent = connection.execute(
-        select(NODE.c.address, NODE.c.round).where(NODE.c.id == job.node_id, NODE.c.search_id == job.search_id)
-    ).one()
-    rows = [
-        {
-            "search_id": job.search_id,
-            "parent_id": job.node_id,
-            "base_id": job.payload.get("base"),
-            "address": f"{parent.address}.{job.ordinal}-{index}",
-            "round": job.payload.get("round", parent.round + 1),
-            "idea": idea.text,
-            "rationale": idea.rationale,
-            "category": idea.category,
-            "state": str(NodeState.OPEN),
-            "model": result.model,
-            "job_id": job.id,
-            "created_at": now,
-        }
-        for index, idea in enumerate(result.ideas)
-    ]
-    if rows:
-        connection.execute(insert(NODE), rows)
+
+def _add_ideas(connection: Connection, job: Ending, result: IdeasResult, now: float) -> None:
+    place = _PLACE.first(connection, node=job.node, search=job.search)
+    assert place is not None
+    address, round_ = place
+    for index, idea in enumerate(result.ideas):
+        _ADD_NODE.value(
+            connection,
+            search_id=job.search,
+            parent_id=job.node,
+            base_id=job.payload.get("base"),
+            address=f"{address}.{job.ordinal}-{index}",
+            round=job.payload.get("round", round_ + 1),
+            idea=idea.text,
+            rationale=idea.rationale,
+            category=idea.category,
+            state=str(NodeState.OPEN),
+            pruned_because=None,
+            rating=None,
+            model=result.model,
+            job_id=job.id,
+            created_at=now,
+        )
 
 
 # ------------------------------------------------------------------------------------------ implementations
 
+_ADD_PROGRAM = Statement(
+    text(
+        "INSERT INTO program (hash, code, created_at) VALUES (:hash, :code, :now) ON CONFLICT (hash) DO NOTHING"
+    ).bindparams(bindparam("code", type_=CleanText()))
+)
+_TAKEN = Statement(
+    select(IMPLEMENTATION.c.id).where(
+        IMPLEMENTATION.c.search_id == bindparam("search"), IMPLEMENTATION.c.address == bindparam("address")
+    )
+)
+_FIRST = Statement(
+    select(IMPLEMENTATION.c.id, IMPLEMENTATION.c.evaluation_id)
+    .where(IMPLEMENTATION.c.search_id == bindparam("search"), IMPLEMENTATION.c.program == bindparam("program"))
+    .order_by(IMPLEMENTATION.c.id)
+    .limit(1)
+)
+_ADD_IMPLEMENTATION = adding(IMPLEMENTATION)
+_FAILED = Statement(
+    select(IMPLEMENTATION.c.node_id, IMPLEMENTATION.c.address).where(
+        IMPLEMENTATION.c.id == bindparam("failed"), IMPLEMENTATION.c.search_id == bindparam("search")
+    )
+)
+_BEING_EVALUATED = Statement(
+    select(JOB.c.id)
+    .join(IMPLEMENTATION, IMPLEMENTATION.c.id == JOB.c.implementation_id)
+    .where(
+        JOB.c.kind == str(JobKind.EVALUATE),
+        one_of(JOB.c.state, [QUEUED, LEASED]),
+        IMPLEMENTATION.c.search_id == bindparam("search"),
+        IMPLEMENTATION.c.program == bindparam("program"),
+    )
+    .limit(1)
+)
 
-def _add_implementation(connection: Connection, job: Any, result: CodeResult, program: str, now: float) -> None:
-    node, address = _place(connection, job)
-    if connection.execute(
-        select(IMPLEMENTATION.c.id).where(
-            IMPLEMENTATION.c.search_id == job.search_id, IMPLEMENTATION.c.address == address
-        )
-    ).first():
-        _refuse(connection, job, f"{address} was implemented by another job already")
+
+def _add_implementation(connection: Connection, job: Ending, result: CodeResult, program: str, now: float) -> None:
+    node, address = _implemented(connection, job)
+    search = job.search
+    if _TAKEN.first(connection, search=search, address=address):
+        # Taking the result would break the tree: the job ends without it.
+        _REFUSE.change(connection, job=job.id, why=f"{address} was implemented by another job already")
         return
-    _add_program(connection, program, result.code, now)
-    first = connection.execute(
-        select(IMPLEMENTATION.c.id, IMPLEMENTATION.c.evaluation_id)
-        .where(IMPLEMENTATION.c.search_id == job.search_id, IMPLEMENTATION.c.program == program)
-        .order_by(IMPLEMENTATION.c.id)
-        .limit(1)
-    ).first()
-    if first is not None:
-        evaluation = first.evaluation_id
-    else:
-        known = known_evaluation(connection, job.search_id, program)
-        evaluation = None if known is None else known.id
-    implementation = connection.execute(
-        insert(IMPLEMENTATION)
-        .values(
-            search_id=job.search_id,
-            node_id=node,
-            address=address,
-            repair_of=job.implementation_id if job.kind == JobKind.REPAIR else None,
-            duplicate_of=None if first is None else first.id,
-            program=program,
-            evaluation_id=evaluation,
-            model=result.model,
-            note=result.note,
-            job_id=job.id,
-            created_at=now,
-        )
-        .returning(IMPLEMENTATION.c.id)
-    ).scalar_one()
-    if evaluation is None and not _being_evaluated(connection, job.search_id, program):
+    _ADD_PROGRAM.change(connection, hash=program, code=result.code, now=now)
+    first = _FIRST.first(connection, search=search, program=program)
+    judged: Known | None = None
+    if first is None:
+        judged = known(connection, search, program)
+    elif first[1] is not None:
+        judged = Known(*VERDICT.first(connection, evaluation=first[1]))  # type: ignore[misc]
+    implementation = _ADD_IMPLEMENTATION.value(
+        connection,
+        search_id=search,
+        node_id=node,
+        address=address,
+        repair_of=job.implementation if job.kind == JobKind.REPAIR else None,
+        duplicate_of=None if first is None else first[0],
+        program=program,
+        model=result.model,
+        note=result.note,
+        job_id=job.id,
+        created_at=now,
+        **verdict_columns(judged),
+    )
+    waiting = first is not None and _BEING_EVALUATED.first(connection, search=search, program=program)
+    if judged is None and not waiting:
         wanted = PlannedJob(
             kind=JobKind.EVALUATE,
             key=f"evaluate:{address}",
@@ -154,135 +209,62 @@ def _add_implementation(connection: Connection, job: Any, result: CodeResult, pr
             node=node,
             implementation=implementation,
         )
-        queue(connection, job.search_id, wanted, now)
+        queue(connection, search, wanted, now)
 
 
-def _place(connection: Connection, job: Any) -> tuple[int, str]:
+def _implemented(connection: Connection, job: Ending) -> tuple[int, str]:
     """The node and the address of the implementation that *job* makes."""
     if job.kind == JobKind.REPAIR:
-        failed = connection.execute(
-            select(IMPLEMENTATION.c.node_id, IMPLEMENTATION.c.address).where(
-                IMPLEMENTATION.c.id == job.implementation_id, IMPLEMENTATION.c.search_id == job.search_id
-            )
-        ).one()
-        return failed.node_id, f"{failed.address}r{job.ordinal}"
-    address = connection.execute(
-        select(NODE.c.address).where(NODE.c.id == job.node_id, NODE.c.search_id == job.search_id)
-    ).scalar_one()
-    return job.node_id, f"{address}/{job.payload.get('variant', 0)}"
-
-
-def _add_program(connection: Connection, program: str, code: str, now: float) -> None:
-    if connection.execute(select(PROGRAM.c.id).where(PROGRAM.c.hash == program)).first() is None:
-        connection.execute(insert(PROGRAM).values(hash=program, code=clean(code), created_at=now))
-
-
-def _being_evaluated(connection: Connection, search: int, program: str) -> bool:
-    found = connection.execute(
-        select(JOB.c.id)
-        .join(IMPLEMENTATION, IMPLEMENTATION.c.id == JOB.c.implementation_id)
-        .where(
-            JOB.c.kind == str(JobKind.EVALUATE),
-            JOB.c.state.in_([QUEUED, LEASED]),
-            IMPLEMENTATION.c.search_id == search,
-            IMPLEMENTATION.c.program == program,
-        )
-        .limit(1)
-    ).first()
-    return found is not None
+        failed = _FAILED.first(connection, failed=job.implementation, search=job.search)
+        assert failed is not None
+        return failed[0], f"{failed[1]}r{job.ordinal}"
+    place = _PLACE.first(connection, node=job.node, search=job.search)
+    assert place is not None and job.node is not None
+    return job.node, f"{place[0]}/{job.payload.get('variant', 0)}"
 
 
 # ---------------------------------------------------------------------------------------------- evaluations
 
 
-def _add_evaluation(connection: Connection, job: Any, ended: EvaluatedResult, now: float) -> None:
-    program = connection.execute(
-        select(IMPLEMENTATION.c.program).where(IMPLEMENTATION.c.id == job.implementation_id)
-    ).scalar()
-    if program is None:
-        raise NotFound(f"Job t{job.id} evaluates no implementation of this database.")
-    search = connection.execute(select(SEARCH).where(SEARCH.c.id == job.search_id)).one()
-    evaluation = insert_evaluation(
+_RULES = "problem_digest size_key precision tolerance protocol".split()
+_WHAT = Statement(
+    select(IMPLEMENTATION.c.program, IMPLEMENTATION.c.evaluation_id, *(SEARCH.c[name] for name in _RULES))
+    .join(SEARCH, SEARCH.c.id == IMPLEMENTATION.c.search_id)
+    .where(IMPLEMENTATION.c.id == bindparam("implementation"), IMPLEMENTATION.c.search_id == bindparam("search"))
+)
+_JUDGE = Statement(
+    update(IMPLEMENTATION)
+    .where(
+        IMPLEMENTATION.c.search_id == bindparam("search"),
+        IMPLEMENTATION.c.program == bindparam("judged"),
+    )
+    .values(
+        {
+            name: bindparam(f"new_{name}", type_=IMPLEMENTATION.c[name].type)
+            for name in ("evaluation_id", "outcome", "basis", "time_ms")
+        }
+    )
+)
+
+
+def _add_evaluation(connection: Connection, job: Ending, ended: EvaluatedResult, now: float) -> None:
+    """The evaluation; and which one speaks from now on for each implementation of the program in this search."""
+    found = _WHAT.first(connection, implementation=job.implementation, search=job.search)
+    if found is None:
+        raise NotFound(f"Job t{job.id} evaluates no implementation of its search.")
+    program, before, *rules = found
+    first = None if before is None else first_of(connection, before)
+    made = insert_evaluation(
         connection,
         ended,
         now,
-        search_id=job.search_id,
-        implementation_id=job.implementation_id,
+        search_id=job.search,
+        implementation_id=job.implementation,
         job_id=job.id,
+        remeasures=first,
         program=program,
-        problem_digest=search.problem_digest,
-        size_key=search.size_key,
-        precision=search.precision,
-        tolerance=search.tolerance,
-        protocol=search.protocol,
+        **dict(zip(_RULES, rules, strict=True)),
     )
-    connection.execute(
-        update(IMPLEMENTATION)
-        .where(
-            IMPLEMENTATION.c.search_id == job.search_id,
-            IMPLEMENTATION.c.program == program,
-            IMPLEMENTATION.c.evaluation_id.is_(None),
-        )
-        .values(evaluation_id=evaluation)
-    )
-
-
-def insert_evaluation(connection: Connection, ended: EvaluatedResult, now: float, **of: Any) -> int:
-    """A row for *ended*; *of* are the columns that say what was evaluated and by which rules. Returns its id."""
-    result, device = ended.result, ended.device
-    ok = result.outcome is Outcome.OK
-    speedup = dict(result.speedup) if ok else {}
-    statement = insert(EVALUATION).values(
-        **of,
-        device_id=device_id(connection, device),
-        device_key=device.key,
-        target=device.gpu,
-        outcome=str(result.outcome),
-        stage=str(result.stage),
-        message=result.message,
-        trials_passed=result.trials_passed,
-        trials_of=result.trials_of,
-        max_error=result.max_error,
-        basis=str(result.basis),
-        time_ms=result.time_ms if ok else None,
-        eager_ms=result.baselines.get("eager"),
-        compile_ms=result.baselines.get("compile"),
-        speedup_eager=speedup.get("eager"),
-        speedup_compile=speedup.get("compile"),
-        provenance=result.provenance,
-        wall_s=result.wall_s,
-        time_stats=dict(result.time_stats) if ok and result.time_stats is not None else None,
-        baselines=dict(result.baselines),
-        speedup=speedup,
-        advice=list(result.advice),
-        detail=dict(result.detail),
-        created_at=now,
-    )
-    return int(connection.execute(statement.returning(EVALUATION.c.id)).scalar_one())
-
-
-def known_evaluation(connection: Connection, search: int, program: str) -> EvaluationView | None:
-    """The newest deterministic evaluation of *program* under *search*'s problem, size, device, precision, tolerance
-    and protocol, with its basis and, where it passed, a time. Only reads. Raises NotFound for an unknown search."""
-    wanted = connection.execute(
-        select(SEARCH, DEVICE.c.basis.label("device_basis"))
-        .join(DEVICE, DEVICE.c.id == SEARCH.c.device_id)
-        .where(SEARCH.c.id == search)
-    ).first()
-    if wanted is None:
-        raise missing(connection, search)
-    same = and_(
-        EVALUATION.c.program == program,
-        EVALUATION.c.problem_digest == wanted.problem_digest,
-        EVALUATION.c.size_key == wanted.size_key,
-        EVALUATION.c.device_key == wanted.device_key,
-        EVALUATION.c.target == wanted.target,
-        EVALUATION.c.precision == wanted.precision,
-        EVALUATION.c.tolerance.is_not_distinct_from(wanted.tolerance),
-        EVALUATION.c.protocol == wanted.protocol,
-        EVALUATION.c.basis == wanted.device_basis,
-        EVALUATION.c.outcome.in_([str(outcome) for outcome in DETERMINISTIC]),
-        or_(EVALUATION.c.outcome != str(Outcome.OK), EVALUATION.c.time_ms.is_not(None)),
-    )
-    found = connection.execute(select(EVALUATION.c.id).where(same).order_by(EVALUATION.c.id.desc()).limit(1)).scalar()
-    return None if found is None else evaluation(connection, found)
+    speaks = made if first is None else speaks_for(connection, job.search, first)
+    changed = {f"new_{name}": value for name, value in verdict_columns(speaks).items()}
+    _JUDGE.change(connection, search=job.search, judged=program, **changed)

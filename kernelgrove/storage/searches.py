@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, insert, select, update
 
 from ..model import Basis, Device, Idea, Instance, NodeState, Problem, SearchStatus, StoppedBy
 from ..ports import SearchRecord, SearchSpec
 from .queries import missing
+from .statements import Statement, adding
 from .tables import DEVICE, NODE, PROBLEM, SEARCH
 
 
@@ -73,6 +74,17 @@ def problem_id(connection: Connection, problem: Problem) -> int:
     return int(found)
 
 
+_DEVICE = Statement(
+    select(DEVICE.c.id).where(
+        *(
+            DEVICE.c[name] == bindparam(name, type_=DEVICE.c[name].type)
+            for name in ("name", "gpu", "key", "basis", "software")
+        )
+    )
+)
+_ADD_DEVICE = adding(DEVICE)
+
+
 def device_id(connection: Connection, device: Device) -> int:
     """The row of this device with this software, made if it is new."""
     values = {
@@ -82,11 +94,8 @@ def device_id(connection: Connection, device: Device) -> int:
         "basis": str(device.basis),
         "software": dict(sorted(device.software.items())),
     }
-    same = [DEVICE.c[name] == value for name, value in values.items()]
-    found = connection.execute(select(DEVICE.c.id).where(*same)).scalar()
-    if found is None:
-        found = connection.execute(insert(DEVICE).values(**values).returning(DEVICE.c.id)).scalar_one()
-    return int(found)
+    found: int | None = _DEVICE.value(connection, **values)
+    return _ADD_DEVICE.value(connection, **values) if found is None else found
 
 
 def load(connection: Connection, search: int) -> SearchRecord:
@@ -140,6 +149,18 @@ def update_search(connection: Connection, search: int, **values: Any) -> None:
     """Raises NotFound."""
     if connection.execute(update(SEARCH).where(SEARCH.c.id == search).values(**values)).rowcount == 0:
         raise missing(connection, search)
+
+
+def take(connection: Connection, seen: SearchRecord, owner: str) -> bool:
+    """Running, for *owner*, if nothing has changed how it stands since it was *seen*."""
+    as_seen = and_(
+        SEARCH.c.id == seen.id,
+        SEARCH.c.status == str(seen.status),
+        SEARCH.c.stopped_by.is_not_distinct_from(None if seen.stopped_by is None else str(seen.stopped_by)),
+        SEARCH.c.note == seen.note,
+    )
+    running = {"status": str(SearchStatus.RUNNING), "stopped_by": None, "note": owner}
+    return connection.execute(update(SEARCH).where(as_seen).values(running)).rowcount == 1
 
 
 def add_elapsed(connection: Connection, search: int, seconds: float) -> None:

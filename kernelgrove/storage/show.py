@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..errors import NotFound
-from . import snapshot
+from . import views
 from .ids import KINDS, parse, show, show_or_none
 from .overview import iso, search_document, search_row
 from .queries import decode, first, rows, value
@@ -113,7 +113,7 @@ def _made(row: Any) -> dict[str, Any]:
 
 def _brief(connection: Connection, row: Any) -> dict[str, Any]:
     """An implementation among those of its node: what came of it, without the code."""
-    found = None if row["evaluation_id"] is None else snapshot.evaluation(connection, row["evaluation_id"])
+    found = None if row["evaluation_id"] is None else views.evaluation(connection, row["evaluation_id"])
     return _made(row) | {
         "evaluation": None if found is None else show("e", found.id),
         "outcome": None if found is None else str(found.outcome),
@@ -162,7 +162,7 @@ def _implementation(connection: Connection, number: int) -> dict[str, Any]:
         "evaluations": [show("e", evaluation.id) for evaluation in measured],
         "history": [_line(evaluation) for evaluation in measured],
         "job": show_or_none("t", row["job_id"]),
-        "code": snapshot.code(connection, row["program"]),
+        "code": views.code(connection, row["program"]),
         "created": iso(row["created_at"]),
     }
 
@@ -172,7 +172,7 @@ SELECT e.*, d.name AS device, d.software FROM evaluation e JOIN device d ON d.id
 """
 _AS_THEY_ARE = (
     "program device device_key target software precision tolerance protocol outcome stage message max_error basis"
-    " time_ms time_stats baselines speedup provenance advice wall_s"
+    " time_ms timing time_stats baselines speedup provenance advice wall_s"
 ).split()
 
 
@@ -186,6 +186,8 @@ def _evaluation(connection: Connection, number: int) -> dict[str, Any]:
         "implementations": [show("i", implementation.id) for implementation in used],
         "problem": value(connection, "SELECT name FROM problem WHERE digest = :digest ORDER BY id", digest=digest),
         "size": row["size_key"],
+        "remeasures": show_or_none("e", row["remeasures"]),
+        "time_interval": None if row["time_low_ms"] is None else [row["time_low_ms"], row["time_high_ms"]],
         "trials": {"passed": row["trials_passed"], "of": row["trials_of"]},
         **{name: row[name] for name in _AS_THEY_ARE},
         "sandbox": row["detail"].get("sandbox"),

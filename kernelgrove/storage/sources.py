@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ..errors import NotFound, UsageError
-from . import snapshot
+from . import views
 from .ids import KINDS, parse, show
 from .overview import best
 from .queries import rows, value
@@ -46,7 +46,7 @@ def source(store: SqliteStore, text: str) -> Source:
         program = value(connection, f"SELECT program FROM {KINDS[kind]} WHERE id = :id", id=number)
         if program is None:
             raise NotFound(f"There is no {KINDS[kind]} {show(kind, number)} in this database.")
-        return Source(show(kind, number), program, snapshot.code(connection, program))
+        return Source(show(kind, number), program, views.code(connection, program))
 
 
 _BASE = """

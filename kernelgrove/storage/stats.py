@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 
 from .ids import show
 from .overview import search_row
-from .queries import rows, spent
+from .queries import rows
+from .spending import spent
 from .store import SqliteStore
 
 # An implementation counts once, by its own evaluation; a duplicate was not judged, and is counted as one.
@@ -55,7 +56,7 @@ def stats_document(store: SqliteStore, search: int) -> dict[str, Any]:
         basis = row["basis"]
         outcomes = rows(connection, _OUTCOMES, search=search)
         work = rows(connection, _WORK, search=search)
-        costs = spent(connection, search)
+        costs, _ = spent(connection, search)
         course = _course(connection, search, basis)
         ideas = {category: (count, pruned) for category, count, pruned in rows(connection, _IDEAS, search=search)}
         by_model = _groups(connection, search, basis, "i.model")

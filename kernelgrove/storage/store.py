@@ -17,20 +17,34 @@ from sqlalchemy import Connection, Engine
 
 from ..errors import EmptyGrove, NotFound, StoreError
 from ..model import Action, Device, EvaluationRequest, EvaluationView, Idea, JobKind, SearchStatus, StoppedBy, TreeView
-from ..ports import EvaluatedResult, Job, JobResult, PlannedJob, Proposal, ProposalRequest, SearchRecord, SearchSpec
-from . import migrate, queries, snapshot
-from .connect import Found, Location, locate, look, reading_engine, translated, writing_engine
+from ..ports import (
+    CodeResult,
+    EvaluatedResult,
+    Job,
+    JobResult,
+    PlannedJob,
+    Proposal,
+    ProposalRequest,
+    SearchRecord,
+    SearchSpec,
+)
+from . import migrate, queries, snapshot, spending, views
+from .connect import Found, Location, locate, look, reading_engine, transaction, translated, writing_engine
 from .later import Later
-from .queries import Spent
+from .spending import Settled, Spent
 
 if TYPE_CHECKING:
+    from . import evaluations, ledger, replays, results, searches, seeding
     from . import jobs as machine
-    from . import ledger, replays, results, searches
 else:
     # These import the tables, and with them SQLModel, which a command that only reads should not wait for.
-    machine, ledger, replays, results, searches = (
-        Later(f"{__package__}.{name}") for name in ("jobs", "ledger", "replays", "results", "searches")
+    machine, evaluations, ledger, replays, results, searches, seeding = (
+        Later(f"{__package__}.{name}")
+        for name in ("jobs", "evaluations", "ledger", "replays", "results", "searches", "seeding")
     )
+
+#: Searches whose last snapshot is kept, to make the next one from.
+TREES_KEPT = 2
 
 __all__ = ["Spent", "SqliteStore", "open_store"]
 
@@ -71,7 +85,12 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._reader: Engine | None = None
         self._writer: Engine | None = None
+        self._writing: Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._queued: set[str] = set()  # kinds of which this store has queued jobs since none was to be had
+        self._trees: dict[int, snapshot.Snapshot] = {}
+        self._settled: dict[int, Settled] = {}
+        self._kept_lock = threading.Lock()  # of these two
 
     # transactions
 
@@ -86,14 +105,24 @@ class SqliteStore:
                 yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A write transaction, on the disk when the block has ended; nothing of it stays if the block raises."""
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A write transaction; nothing of it stays if the block raises.
+
+        It is on the disk when the block has ended. One that is not *durable* is seen by every process then and outlives
+        any of them; a power cut may take it back, but only together with all that came after it.
+        """
         with self._lock, translated(self.location.shown):
-            if self._writer is None:
-                self._writer = self._open_writer()
-            with self._writer.begin() as connection:
+            connection = self._to_write()
+            with transaction(connection, durable=durable):
                 self._check_in_place()
                 yield connection
+
+    def _to_write(self) -> Connection:
+        """The one connection that writes, with no transaction open. The lock must be held."""
+        if self._writing is None:
+            self._writer = self._open_writer()
+            self._writing = self._writer.connect()
+        return self._writing
 
     def _open_writer(self) -> Engine:
         path, shown = self.location.path, self.location.shown
@@ -134,10 +163,12 @@ class SqliteStore:
 
     def close(self) -> None:
         with self._lock:
+            if self._writing is not None:
+                self._writing.close()
             for engine in (self._reader, self._writer):
                 if engine is not None:
                     engine.dispose()
-            self._reader = self._writer = None
+            self._reader = self._writer = self._writing = None
 
     def __enter__(self) -> SqliteStore:
         return self
@@ -174,50 +205,68 @@ class SqliteStore:
                 note=note,
             )
 
+    def take_search(self, seen: SearchRecord, owner: str) -> bool:
+        with self.write() as connection:
+            return searches.take(connection, seen, owner)
+
     def set_options(self, search: int, options: Mapping[str, Any]) -> None:
         with self.write() as connection:
             searches.update_search(connection, search, options=dict(options))
 
     def add_elapsed(self, search: int, seconds: float) -> None:
-        with self.write() as connection:
+        with self.write(durable=False) as connection:
             searches.add_elapsed(connection, search, seconds)
 
     # the tree
 
     def tree(self, search: int) -> TreeView:
-        with self.read() as connection:
-            return snapshot.tree(connection, search)
+        with self._kept_lock, self.read() as connection:
+            before = self._trees.pop(search, None)
+            now = snapshot.take(connection, search) if before is None else before.next(connection)
+            self._trees[search] = now  # the last one taken is last
+            if len(self._trees) > TREES_KEPT:
+                del self._trees[next(iter(self._trees))]
+            return now.view
 
     def code(self, program: str) -> str:
         with self.read() as connection:
-            return snapshot.code(connection, program)
+            return views.code(connection, program)
 
     # decisions and jobs
 
     def record(
         self, search: int, step: int, actions: Sequence[Action], jobs: Sequence[PlannedJob], note: str = ""
     ) -> tuple[int, ...]:
-        with self.write() as connection:
-            return machine.record(connection, search, step, actions, jobs, note, time.time())
+        # A power cut that takes a decision back takes all that came of it: it is made again.
+        with self.write(durable=False) as connection:
+            ids = machine.record(connection, search, step, actions, jobs, note, time.time())
+        self._queued.update(str(job.kind) for job in jobs)
+        return ids
 
     def claim(self, search: int | None, owner: str, kinds: Iterable[JobKind], lease_s: float) -> Job | None:
         wanted = tuple(str(kind) for kind in kinds)
-        now = time.time()
-        with self.read() as connection:  # polling takes no write lock
-            if not machine.anything_to_claim(connection, search, wanted, now):
-                return None
-        with self.write() as connection:
-            now = time.time()
-            return machine.claim(connection, search, owner, wanted, now, now + lease_s)
+        with self._lock:
+            if not self._queued.intersection(wanted):  # who polls takes no write lock on the file
+                with translated(self.location.shown):
+                    if not machine.anything_to_claim(self._to_write(), search, owner, wanted, time.time()):
+                        return None
+            with self.write(durable=False) as connection:  # a lease that a power cut takes back is a job still queued
+                now = time.time()
+                job = machine.claim(connection, search, owner, wanted, now, now + lease_s)
+            self._queued.difference_update(wanted if job is None else ())
+            return job
 
     def renew(self, job: Job, lease_s: float) -> bool:
-        with self.write() as connection:
+        with self.write(durable=False) as connection:
             return machine.renew(connection, job, time.time() + lease_s)
 
     def finish(self, job: Job, result: JobResult) -> bool:
         prepared = results.prepare(result)  # parsing source is no work for a write lock
         with self.write() as connection:
-            return results.finish(connection, job, prepared, time.time())
+            done = results.finish(connection, job, prepared, time.time())
+        if isinstance(result, CodeResult):
+            self._queued.add(JobKind.EVALUATE)
+        return done
 
     def fail(self, job: Job, reason: str, retry: bool) -> bool:
         with self.write() as connection:
@@ -252,7 +301,7 @@ class SqliteStore:
     def plan_completion(
         self, job: Job, model: str, request: ProposalRequest, reserve_usd: float = 0.0, reserve_tokens: int = 0
     ) -> int:
-        with self.write() as connection:
+        with self.write(durable=False) as connection:  # ``mark_sent`` is flushed before the call, and this with it
             return ledger.plan(connection, job, model, request, reserve_usd, reserve_tokens, time.time())
 
     def mark_sent(self, completion: int) -> None:
@@ -267,22 +316,23 @@ class SqliteStore:
 
     def spent(self, search: int) -> Spent:
         """What *search*'s proposer calls cost, and what those in flight may still cost."""
-        with self.read() as connection:
-            return queries.spent(connection, search)
+        with self._kept_lock, self.read() as connection:
+            now, self._settled[search] = spending.spent(connection, search, self._settled.get(search))
+            return now
 
     def spent_by_model(self, search: int) -> dict[str, tuple[int, int, float]]:
         with self.read() as connection:
-            return queries.spent_by_model(connection, search)
+            return spending.spent_by_model(connection, search)
 
     # what is known
 
     def profile(self, evaluation: int) -> Mapping[str, Any]:
         with self.read() as connection:
-            return snapshot.profile(connection, evaluation)
+            return views.profile(connection, evaluation)
 
     def known_evaluation(self, search: int, program: str) -> EvaluationView | None:
         with self.read() as connection:
-            return results.known_evaluation(connection, search, program)
+            return evaluations.known_evaluation(connection, search, program)
 
     # replays
 
@@ -293,6 +343,19 @@ class SqliteStore:
         it was. Raises NotFound, and StoreError for a request of another problem."""
         with self.write() as connection:
             return replays.add(connection, implementation, request, protocol, ended, time.time())
+
+    def survivors(
+        self, search: int, request: EvaluationRequest, protocol: int, device: Device
+    ) -> Sequence[seeding.Survivor]:
+        """What of *search* passed its newest replay on *device* by the rules of *request*. Raises NotFound."""
+        view = self.tree(search)
+        with self.read() as connection:
+            return seeding.survivors(connection, view, request, protocol, device)
+
+    def create_from_survivors(self, spec: SearchSpec, root: Idea, seeds: Sequence[seeding.Survivor]) -> int:
+        """As ``create_search``, with *seeds* in the tree of the new search."""
+        with self.write() as connection:
+            return seeding.create(connection, spec, root, seeds, time.time())
 
     def replayed_evaluation(
         self, implementation: int, request: EvaluationRequest, protocol: int, device: Device

@@ -21,7 +21,8 @@ Schema changes need a new migration; a test compares this module with what the m
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, Integer, MetaData, UniqueConstraint
+from pydantic import ConfigDict
+from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, Integer, MetaData, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from ..model import (
@@ -55,6 +56,18 @@ def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
+def _only(name: str, *columns: str, where: str) -> Index:
+    """An index over some rows."""
+    return Index(name, *columns, sqlite_where=text(where))
+
+
+#: Columns of a completion that are summed up.
+COSTS = "model cost_usd tokens input_tokens output_tokens reserve_usd reserve_tokens".split()
+
+#: Columns of an evaluation that a snapshot shows, less the message.
+LIGHT = "outcome stage basis time_ms time_low_ms time_high_ms timing baselines speedup".split()
+
+
 def _text(**options: Any) -> Any:
     return Field(sa_type=CleanText, **options)
 
@@ -76,6 +89,8 @@ def _figure() -> Any:
 
 class Table(SQLModel):
     metadata = _metadata
+    # Rows are not validated, so nobody needs what pydantic would build for it.
+    model_config = ConfigDict(defer_build=True)  # type: ignore[assignment]
 
 
 class Problem(Table, table=True):
@@ -140,6 +155,7 @@ class Node(Table, table=True):
     __table_args__ = (
         UniqueConstraint("search_id", "address"),
         _one_of("state", NodeState),
+        Index(None, "search_id"),
         Index(None, "parent_id"),
     )
     id: int | None = Field(default=None, primary_key=True)
@@ -171,15 +187,22 @@ class Program(Table, table=True):
 
 
 class Implementation(Table, table=True):
-    """``evaluation_id`` is the search's own (first) evaluation of the program; replays never change it."""
+    """``evaluation_id`` is the evaluation that speaks for the program in the search (``model.speaking``): one that a
+    job of the search made, or that of an earlier search which was reused; replays never change it. ``outcome``,
+    ``basis`` and ``time_ms`` repeat it, for the index of the best."""
 
     __tablename__ = "implementation"
     __table_args__ = (
         UniqueConstraint("search_id", "address"),
+        _one_of("outcome", Outcome),
+        _one_of("basis", Basis),
+        Index(None, "search_id"),
         Index(None, "search_id", "program"),
         Index(None, "program"),
         Index(None, "node_id"),
         Index(None, "evaluation_id"),
+        _only("ix_implementation_repair_of", "repair_of", where="repair_of IS NOT NULL"),
+        _only("ix_implementation_best", "search_id", "outcome", "basis", "time_ms", where="duplicate_of IS NULL"),
     )
     id: int | None = Field(default=None, primary_key=True)
     search_id: int = _ref("search.id")
@@ -189,6 +212,9 @@ class Implementation(Table, table=True):
     duplicate_of: int | None = _ref("implementation.id", nullable=True)
     program: str = Field(sa_type=CleanText, sa_column_args=[ForeignKey("program.hash")])
     evaluation_id: int | None = _ref("evaluation.id", nullable=True, use_alter=True)
+    outcome: str | None = _text(default=None)
+    basis: str | None = _text(default=None)
+    time_ms: float | None = _figure()
     model: str = _text(default="")
     note: str = _text(default="")
     job_id: int | None = _ref("job.id", nullable=True, use_alter=True)
@@ -197,7 +223,8 @@ class Implementation(Table, table=True):
 
 class Evaluation(Table, table=True):
     """One measurement. Never changed, never deleted: triggers refuse. Found again by the columns of
-    ``ix_evaluation_known``, which is no unique key, since a replay measures the same program again."""
+    ``ix_evaluation_known``, which is no unique key, since a replay measures the same program again; and so may its own
+    search, which says in ``remeasures`` which evaluation was its first of the program."""
 
     __tablename__ = "evaluation"
     __table_args__ = (
@@ -205,16 +232,21 @@ class Evaluation(Table, table=True):
         _one_of("stage", Stage),
         _one_of("basis", Basis),
         CheckConstraint("time_ms IS NULL OR outcome = 'ok'", name="time"),
+        _one_of("timing", ("screened", "sealed")),
         Index(
             "ix_evaluation_known",
             *("program", "problem_digest", "size_key", "device_key", "target", "precision", "tolerance", "protocol"),
         ),
-        Index(None, "search_id"),
+        # All that a snapshot needs of an evaluation: the rows, with their JSON, fill a page each.
+        Index("ix_evaluation_light", "search_id", *LIGHT),
+        _only("ix_evaluation_message", "search_id", where="message <> ''"),
+        _only("ix_evaluation_remeasured", "search_id", "remeasures", where="remeasures IS NOT NULL"),
     )
     id: int | None = Field(default=None, primary_key=True)
     search_id: int | None = _ref("search.id", nullable=True)
     implementation_id: int | None = _ref("implementation.id", nullable=True)
     job_id: int | None = _ref("job.id", nullable=True, use_alter=True)
+    remeasures: int | None = _ref("evaluation.id", nullable=True)
     program: str = Field(sa_type=CleanText, sa_column_args=[ForeignKey("program.hash")])
     problem_digest: str = _text()
     size_key: str = _text()
@@ -232,6 +264,9 @@ class Evaluation(Table, table=True):
     max_error: float | None = _figure()
     basis: str = _text()
     time_ms: float | None = _figure()
+    time_low_ms: float | None = _figure()
+    time_high_ms: float | None = _figure()
+    timing: str | None = _text(default=None)
     eager_ms: float | None = _figure()
     compile_ms: float | None = _figure()
     speedup_eager: float | None = _figure()
@@ -291,7 +326,8 @@ class Completion(Table, table=True):
     __table_args__ = (
         _one_of("kind", JobKind),
         _one_of("state", CompletionState),
-        Index(None, "search_id", "state"),
+        # Sums over the ledger are taken at every step; its rows hold whole prompts.
+        Index("ix_completion_cost", "search_id", "state", *COSTS),
         Index(None, "problem_digest", "key"),
         Index(None, "job_id"),
     )
@@ -330,6 +366,9 @@ class Decision(Table, table=True):
     note: str = _text(default="")
     created_at: float = Field(sa_type=Float)
 
+
+#: Columns of ``implementation`` that repeat its evaluation's, and are left out of exports.
+REPEATED = ("outcome", "basis", "time_ms")
 
 #: The Core tables, for statements.
 PROBLEM = metadata.tables["problem"]

@@ -17,7 +17,7 @@ from torture import Torture, Totals
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Torture]:
     db = tmp_path_factory.mktemp("torture") / "grove.db"
-    torture = Torture(db, kills=4, searches=2, workers=2, seed=6, tree={"rounds": 2, "widths": 2, "depths": 2})
+    torture = Torture(db, kills=4, searches=2, workers=2, seed=6, tree={"rounds": 4, "widths": 2, "depths": 2})
     torture.run()
     yield torture
 

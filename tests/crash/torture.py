@@ -176,11 +176,11 @@ class Torture:
 
     def _torment(self, search: int, kills: int, takes: float) -> None:
         """Kill *search* *kills* times, each time at a random moment of the part of it that one run may do, then let
-        it end. With many kills to come, a run gets little time: a search must outlive all of them."""
+        it end. The more kills, the less time a run gets: most searches must outlive all of them."""
         moments = random.Random(f"{self.seed}/{search}")
         for left in range(kills, 0, -1):
             child = Child(self.db, search, self.tree)
-            time.sleep(moments.uniform(0.0, 2 * takes * self.workers / (left + 4)))
+            time.sleep(moments.uniform(0.0, min(2.5 / kills, 0.8) * takes))
             at_work = child.process.is_alive()
             child.process.kill()
             facts = child.end()

@@ -25,8 +25,8 @@ from kernelgrove.storage import open_store
 #: What each call of the proposer costs, and what is reserved for it.
 COST, RESERVE = 0.01, 0.02
 
-#: Options of ``branch``: about a dozen ideas and two dozen programs.
-TREE = {"rounds": 4, "widths": 3, "depths": 2}
+#: Options of ``branch``: some two dozen ideas and four dozen programs.
+TREE = {"rounds": 6, "widths": 4, "depths": 2}
 
 
 class Proposer(FakeProposer):

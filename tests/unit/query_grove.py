@@ -122,7 +122,11 @@ class Rows:
         if verdict is not None:
             device, outcome, ms = verdict
             judged = self.evaluation(made, search, device, code, outcome, ms)
-            self.db.execute("UPDATE implementation SET evaluation_id = ? WHERE id = ?", (judged, made))
+            self.db.execute(
+                "UPDATE implementation SET (evaluation_id, outcome, basis, time_ms) ="
+                " (SELECT id, outcome, basis, time_ms FROM evaluation WHERE id = ?) WHERE id = ?",
+                (judged, made),
+            )
         return made
 
 

@@ -32,7 +32,7 @@ def findings(grove: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_finished_search_is_sound(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert findings(grove, capsys) == []
     assert cli.run(["verify", "--db", str(grove)]) == 0
-    assert "is sound (14 checks)" in capsys.readouterr().out
+    assert "is sound (15 checks)" in capsys.readouterr().out
 
 
 def test_searches_that_stopped_in_the_middle_are_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from groves import ask, change, finished
 
 from kernelgrove import cli
 from kernelgrove.commands.compare import columns
-from kernelgrove.commands.folding import fold
 from kernelgrove.storage import documents, open_store
 
 
@@ -217,10 +217,23 @@ def test_stats_for_people(grove: Path, capsys: pytest.CaptureFixture[str]) -> No
 # ----------------------------------------------------------------------------------------------------- tree
 
 
+@pytest.fixture(params=[0, 2000], ids=["whole", "part"])
+def drawn(
+    request: pytest.FixtureRequest, grove: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """Draws the tree, once from all of its rows and once from those that are shown."""
+    monkeypatch.setattr("kernelgrove.storage.tree._FEW", request.param)
+
+    def draw(**options: Any) -> dict[str, Any]:
+        with open_store(grove) as store:
+            return documents.tree_document(store, 1, **options)
+
+    return draw
+
+
 @pytest.fixture
-def tree(grove: Path) -> dict[str, Any]:
-    with open_store(grove) as store:
-        return documents.tree_document(store, 1)
+def tree(drawn: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return drawn()
 
 
 def total(document: dict[str, Any]) -> tuple[int, int]:
@@ -231,25 +244,27 @@ def total(document: dict[str, Any]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 9])
-def test_folding_to_a_depth_counts_what_is_below(tree: dict[str, Any], depth: int) -> None:
-    small = fold(tree, depth=depth)
+def test_folding_to_a_depth_counts_what_is_below(
+    drawn: Callable[..., dict[str, Any]], tree: dict[str, Any], depth: int
+) -> None:
+    small = drawn(depth=depth)
     assert total(small) == total(tree)
     assert max(node["address"].count(".") for node in small["nodes"]) == min(depth, 3)
     if depth == 9:
         assert small == tree
 
 
-def test_pruned_ideas_go_with_what_is_under_them(tree: dict[str, Any]) -> None:
+def test_pruned_ideas_go_with_what_is_under_them(drawn: Callable[..., dict[str, Any]], tree: dict[str, Any]) -> None:
     pruned = {node["id"] for node in tree["nodes"] if node["state"] == "pruned"}
     assert pruned
-    small = fold(tree, hide_pruned=True)
+    small = drawn(hide_pruned=True)
     names = {node["id"] for node in small["nodes"]}
     assert not names & pruned and total(small) == total(tree)
     assert all(node["parent"] in names for node in small["nodes"] if node["parent"])
 
 
-def test_an_outcome_keeps_the_way_to_it(tree: dict[str, Any]) -> None:
-    small = fold(tree, outcomes=["wrong_result"])
+def test_an_outcome_keeps_the_way_to_it(drawn: Callable[..., dict[str, Any]], tree: dict[str, Any]) -> None:
+    small = drawn(outcomes=["wrong_result"])
     names = {node["id"] for node in small["nodes"]}
     kept = [i for node in small["nodes"] for i in node["implementations"]]
     every = [i for node in tree["nodes"] for i in node["implementations"] if i["outcome"] == "wrong_result"]

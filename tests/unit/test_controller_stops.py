@@ -19,7 +19,7 @@ from kernelgrove.engine import jobs, planning
 from kernelgrove.engine.context import ROOT_IDEA
 from kernelgrove.engine.controller import Controller
 from kernelgrove.engine.interrupt import guard
-from kernelgrove.errors import Conflict
+from kernelgrove.errors import Conflict, StoreError
 from kernelgrove.model import EvaluationRequest, Implement, JobKind, JobState, SearchStatus, StoppedBy
 from kernelgrove.storage.store import SqliteStore, open_store
 
@@ -158,3 +158,25 @@ def test_leases_are_renewed_while_a_job_runs(store: SqliteStore) -> None:
     assert run.run() is StoppedBy.STRATEGY
     assert taken == [None]
     assert len(list(store.tree(run.search_id).judged())) == 1
+
+
+def test_a_store_that_fails_in_a_jobs_thread_ends_the_search_and_not_the_job(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full while an answer is kept: the job is asked again on resume, not given up."""
+    settle, failing = store.settle_completion, [True]
+
+    def full(*arguments: Any) -> None:
+        if failing:
+            raise StoreError("grove.db: the disk is full.", "Free some space and resume.")
+        settle(*arguments)
+
+    monkeypatch.setattr(store, "settle_completion", full)
+    run = controller(store)
+    with pytest.raises(StoreError, match="the disk is full"):
+        run.run()
+    view = store.tree(run.search_id)
+    assert [job.state for job in view.jobs] == [JobState.QUEUED] and store.search(run.search_id).note
+    failing.clear()
+    assert controller(store, search=run.search_id).run() is StoppedBy.STRATEGY
+    assert {job.state for job in store.tree(run.search_id).jobs} == {JobState.DONE}

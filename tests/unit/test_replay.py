@@ -313,3 +313,125 @@ def _one() -> Any:
 def _add(store: SqliteStore, implementation: int) -> None:
     ended = EvaluatedResult(EvaluationResult(Outcome.OK, Stage.TIME, time_ms=1.0, basis=Basis.PROJECTED), DEVICE)
     store.add_evaluation(implementation, EvaluationRequest(INSTANCE, ""), 1, ended)
+
+
+# ------------------------------------------------------------------------------------------- what a query finds
+
+
+def test_what_a_query_finds_is_judged_failures_too(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By search, in each what passed first, fastest first: today's rules may pass what failed then."""
+    with open_store(grove) as store:
+        controller(store, FakeProposer(failing=0.2), search=store.create_search(spec(tolerance=0.5), ROOT_IDEA)).run()
+        made = {n: store.tree(n).implementations for n in (1, 2)}
+    arguments = ["replay", "outcome in (ok, wrong_result)", "--device", "cuda:0", "--db", str(grove)]
+    before = everything(grove)
+    assert cli.run([*arguments, "--json"]) == 0
+    assert everything(grove)["tree"] == before["tree"]
+    found = document(capsys)
+    assert [one["search"] for one in found["searches"]] == ["s1", "s2"]
+    for number, one in enumerate(found["searches"], 1):
+        rows = one["implementations"]
+        assert {row["why"] for row in rows} == {"asked"}
+        assert [row["implementation"] for row in rows] == [
+            f"i{i.id}"
+            for i in sorted(made[number].values(), key=lambda i: (not i.ok, i.time_ms or 0.0, i.id))
+            if i.duplicate_of is None
+        ]
+        assert {row["old"]["outcome"] for row in rows} == {"ok", "wrong_result"}
+    assert len(added(grove)) == sum(i.duplicate_of is None for n in made for i in made[n].values())
+    assert cli.run([*arguments, "--top", "1"]) == 0  # all of it is known by now
+    text = capsys.readouterr().out
+    assert "s1 (toy)" in text and "s2 (toy)" in text and len(added(grove)) == len(Gpu.opened[0].requests) * 2
+
+
+def test_a_query_that_finds_nothing_or_something_else(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["replay", "time_ms > 1000", "--db", str(grove)]) == 1
+    assert "finds no implementation" in capsys.readouterr().err
+    assert cli.run(["replay", "outcome = ok | count by outcome", "--db", str(grove)]) == 2
+    assert "gives no implementations" in capsys.readouterr().err
+    assert cli.run(["replay", "speedp > 1", "--db", str(grove)]) == 2
+    assert "Did you mean speedup?" in capsys.readouterr().err
+    assert cli.run(["replay", "nosuchname", "--db", str(grove)]) == 2
+    assert not Gpu.opened
+
+
+# --------------------------------------------------------------------------------------- going on from a replay
+
+
+def test_a_search_goes_on_elsewhere_from_what_survived(
+    grove: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernelgrove.engine.search.proposers_of", lambda models, options: [FakeProposer()])
+    with open_store(grove) as store:
+        best = documents.leaders(store, 1, 3)
+        Gpu.failing = {best[0]["code"]}
+        old = store.tree(1)
+    assert run(grove, "--top", "3", "--lineage", "--device", "cuda:0") == 1, "one does not pass there"
+    before = everything(grove)
+    capsys.readouterr()
+    arguments = ["resume", "s1", "--from-replay", "--device", "cuda:0", "--db", str(grove)]
+    assert cli.run([*arguments, "--budget-evals", "9", "--json"]) == 0
+    assert everything(grove)["tree"] == before["tree"], "the search before stays what it was"
+    found = document(capsys)
+    assert (found["search"], found["basis"], found["device_key"]) == ("s2", "measured", "NVIDIA H200")
+    with open_store(grove) as store:
+        view, record = store.tree(2), store.search(2)
+        assert record.spec.options["from_replay"] == "s1" and record.spec.protocol == Gpu.protocol
+        seeded = [i for i in view.implementations.values() if "passed a replay" in note(store, i.id)]
+        lost = old.implementations[int(best[0]["implementation"][1:])].program
+        assert len(seeded) >= 2 and lost not in {i.program for i in seeded}
+        assert all(i.ok and i.evaluation.basis is Basis.MEASURED for i in seeded if i.evaluation)
+        assert {view.nodes[i.node].round for i in seeded} == {0}
+        grown = [n for n in view.nodes.values() if n.base is not None and n.round > 0]
+        assert grown and {n.base for n in grown} & {i.id for i in seeded}, "new ideas build on survivors"
+        assert len({n.address for n in view.nodes.values()}) == len(view.nodes)
+        assert len({job.key for job in view.jobs}) == len(view.jobs)
+    assert cli.run(["verify", "--db", str(grove)]) == 0
+    exported, copy = grove.with_name("s2.jsonl"), grove.with_name("copy.db")
+    assert cli.run(["export", "s2", "-o", str(exported), "--db", str(grove)]) == 0
+    assert cli.run(["import", str(exported), "--db", str(copy)]) == 0
+    with open_store(copy) as store:
+        assert [n.address for n in store.tree(1).nodes.values()] == [n.address for n in view.nodes.values()]
+
+
+def note(store: SqliteStore, implementation: int) -> str:
+    return str(documents.show_document(store, f"i{implementation}")["note"])
+
+
+def test_survivors_keep_their_places_under_each_other(grove: Path) -> None:
+    assert run(grove, "--top", "9", "--lineage", "--device", "cuda:0") == 0
+    with open_store(grove) as store:
+        old, first = store.tree(1), Gpu.opened[0].requests[0]
+        seeds = store.survivors(1, first, Gpu.protocol, GPU)
+        assert seeds == store.survivors(1, first, Gpu.protocol, GPU)
+        assert store.survivors(1, first, Gpu.protocol + 1, GPU) == []
+        assert store.survivors(1, replace(first, tolerance=0.5), Gpu.protocol, GPU) == []
+        assert store.survivors(1, first, Gpu.protocol, replace(GPU, key="NVIDIA H100")) == []
+        search = store.create_from_survivors(replace(spec(), device=GPU), ROOT_IDEA, seeds)
+        new = store.tree(search)
+
+        def told(view: Any) -> set[tuple[str, str, str]]:
+            """Idea, the idea it hangs under, the program it builds on."""
+            return {
+                (
+                    n.idea.text,
+                    "" if n.parent is None else view.nodes[n.parent].idea.text,
+                    "" if n.base is None else view.implementations[n.base].program,
+                )
+                for n in view.nodes.values()
+                if any(i.ok and i.duplicate_of is None for i in view.implementations_of(n.id))
+            }
+
+        assert told(new) == {row for row in told(old) if row[0] != ROOT_IDEA.text} | {
+            (ROOT_IDEA.text, ROOT_IDEA.text, "")
+        }
+        assert not new.in_flight() and [j.state.value for j in new.jobs] == ["done"] * len(new.jobs)
+
+
+def test_without_a_replay_here_there_is_nothing_to_go_on_from(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["resume", "s1", "--from-replay", "--device", "cuda:0", "--db", str(grove)]) == 2
+    said = capsys.readouterr().err
+    assert "Nothing of s1 has passed a replay on NVIDIA H200 for H200" in said and "kernelgrove replay s1" in said
+    assert cli.run(["resume", "s1", "--target", "A100", "--db", str(grove)]) == 2
+    with open_store(grove) as store:
+        assert len(documents.list_document(store)) == 1

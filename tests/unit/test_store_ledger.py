@@ -13,7 +13,7 @@ from sqlalchemy import select
 from kernelgrove.errors import Conflict, NotFound, StoreError
 from kernelgrove.model import Basis, Device, Idea, Instance, JobKind, Problem, Usage
 from kernelgrove.ports import IdeasResult, Job, PlannedJob, Proposal, ProposalRequest, SearchSpec
-from kernelgrove.storage import SqliteStore, open_store
+from kernelgrove.storage import Spent, SqliteStore, open_store
 from kernelgrove.storage.recorded import completion_for, completions
 from kernelgrove.storage.tables import COMPLETION
 
@@ -61,13 +61,22 @@ def pay(store: SqliteStore, search: int, usage: Usage, ok: bool = True, **reserv
     return proposal
 
 
+def spent_by(store: SqliteStore, search: int) -> Spent:
+    """What is spent, by a store that has summed up before and by one that has not."""
+    found = store.spent(search)
+    with open_store(store.location.path) as fresh:
+        assert fresh.spent(search) == found
+    return found
+
+
 def test_money_is_counted_once(store: SqliteStore) -> None:
     search = store.create_search(SPEC, Idea("x"))
-    assert store.spent(search).cost_usd == 0.0
+    assert spent_by(store, search).cost_usd == 0.0
     pay(store, search, Usage(100, 10, 0.25))
+    assert spent_by(store, search).cost_usd == 0.25
     pay(store, search, Usage(50, 5, None))
     pay(store, search, Usage(7, 0, 0.5), ok=False)
-    spent = store.spent(search)
+    spent = spent_by(store, search)
     assert (spent.calls, spent.cost_usd, spent.unpriced) == (3, 0.75, 1)
     assert (spent.input_tokens, spent.output_tokens, spent.tokens) == (157, 15, 172)
     assert (spent.reserved_usd, spent.reserved_tokens) == (0.0, 0)
@@ -84,13 +93,13 @@ def test_after_a_crash_a_sent_call_is_charged_and_a_planned_one_is_free(store: S
     store.mark_sent(sent)
     living = store.plan_completion(take(store, JobKind.IDEATE, "alive"), "m", request, 4.0, 400)
     store.mark_sent(living)
-    assert (store.spent(search).cost_usd, store.spent(search).reserved_usd) == (0.0, 7.0)
+    assert (spent_by(store, search).cost_usd, spent_by(store, search).reserved_usd) == (0.0, 7.0)
     store.recover(search, lambda owner: owner == "alive")
     with store.read() as connection:
         rows = connection.execute(select(COMPLETION.c.id, COMPLETION.c.state))
         states = {row[0]: row[1] for row in rows}
     assert states == {planned: "abandoned", sent: "unknown", living: "sent"}
-    spent = store.spent(search)
+    spent = spent_by(store, search)
     assert (spent.cost_usd, spent.tokens, spent.calls) == (2.0, 200, 1)
     assert (spent.reserved_usd, spent.reserved_tokens) == (4.0, 400)
 

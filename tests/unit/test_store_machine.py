@@ -24,7 +24,7 @@ SPEC = SearchSpec(
     models=(),
     seed=1,
 )
-OWNERS = st.sampled_from(["ann", "bob", "eve"])
+OWNERS = st.sampled_from(["ann", "host:7:boot.1:controller.1", "host:8:boot.2:controller.1"])
 ATTEMPTS = 3
 
 
@@ -76,16 +76,17 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule(owner=OWNERS, lease_s=st.sampled_from([0.0, 3600.0]))
     def claim(self, owner: str, lease_s: float) -> None:
-        for model in self.jobs.values():
-            if model.expired and model.attempt >= ATTEMPTS:
-                model.lose()
-        free = [id_ for id_, m in self.jobs.items() if m.state is JobState.QUEUED or m.expired]
         job = self.store.claim(None, owner, [JobKind.IDEATE], lease_s)
-        if not free:
+        for taken in sorted(self.jobs):
+            model = self.jobs[taken]
+            if model.state is JobState.QUEUED or (model.expired and (model.owner != owner or ":" not in owner)):
+                if not model.expired or model.attempt < ATTEMPTS:
+                    break
+                model.lose()  # found on the way to one that can be had
+        else:
             assert job is None
             return
-        assert job is not None and job.id == min(free)
-        model = self.jobs[job.id]
+        assert job is not None and job.id == taken
         model.attempt += model.expired
         model.state, model.owner, model.expired = JobState.LEASED, owner, lease_s == 0
         assert job.attempt == model.attempt

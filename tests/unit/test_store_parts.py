@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import warnings
 from pathlib import Path
@@ -45,7 +46,9 @@ CODE = "import torch\n\nclass ModelNew:\n    def f(self, x):\n        return x +
         CODE + "\n\n\n",
         "# a remark\n" + CODE.replace("x + 1", "x+1  # here too"),
         CODE.replace("    ", "  "),
-        CODE.replace("x + 1", "(x\n            + 1)"),
+        CODE.replace("f(self, x)", "f( self,\n\t  x )"),
+        CODE.replace("self, x", "self, \\\n   x"),
+        CODE.replace("import torch\n", "import torch  # (\n\n\t\n"),
     ],
 )
 def test_formatting_and_comments_do_not_make_a_program(same: str) -> None:
@@ -60,9 +63,40 @@ def test_what_runs_differently_is_another_program(other: str) -> None:
     assert program_hash(other) != program_hash(CODE)
 
 
-def test_what_does_not_parse_is_compared_as_text() -> None:
+def test_what_cannot_be_told_apart_is_compared_as_text() -> None:
     assert normalise("def f(:  \r\n  x # why\n\n") == "def f(:\n  x # why"
     assert program_hash("def f(: # a") != program_hash("def f(: # b")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = 'a # b'", "x = 'a # c'"),
+        ("x = '''a\n  b'''", "x = '''a\n b'''"),
+        ("x = r'\\' # '", "x = r'\\' # b'"),
+        ('x = f"{d["a # b"]}"', 'x = f"{d["a # c"]}"'),
+        ("x = 1e-5", "x = 1e - 5"),
+        ("x = a * * b", "x = a ** b"),
+        ("x = b 'a'", "x = b'a'"),
+        ("if a:\n  b\nc", "if a:\n  b\n  c"),
+        ("x = 'unended # a", "x = 'unended # b"),
+        ("(y : = 1)", "(y := 1)"),
+    ],
+)
+def test_what_may_mean_something_else_is_another_program(one: str, other: str) -> None:
+    assert program_hash(one) != program_hash(other)
+
+
+PYTHON_FILES = sorted(Path(ast.__file__).parent.glob("[a-m]*.py"))[::3] + sorted(Path(__file__).parent.glob("*.py"))
+
+
+def test_the_normal_form_is_the_same_program() -> None:
+    """Real source, in its normal form, parses to the same tree: no two different programs have one form."""
+    for path in PYTHON_FILES:
+        code = path.read_text(encoding="utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert ast.dump(ast.parse(normalise(code))) == ast.dump(ast.parse(code)), path
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,13 @@ IMPOSSIBLE: tuple[State, ...] = (
            ORDER BY i.id""",
     ),
     State(
+        "verdicts that are not those of their evaluations",
+        """SELECT 'i' || i.id || ' says ' || coalesce(i.outcome, 'nothing') || ', and its evaluation '
+                  || coalesce('e' || e.id || ' ' || e.outcome, 'is not there')
+           FROM implementation i LEFT JOIN evaluation e ON e.id = i.evaluation_id
+           WHERE i.outcome IS NOT e.outcome OR i.basis IS NOT e.basis OR i.time_ms IS NOT e.time_ms ORDER BY i.id""",
+    ),
+    State(
         "duplicates of other programs",
         """SELECT 'i' || i.id || ' is marked as a duplicate of i' || d.id || CASE
                       WHEN d.program <> i.program THEN ', which is another program'

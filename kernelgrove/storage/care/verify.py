@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from ...errors import StoreError
 from ...model import digest
 from ..connect import connect_reader, translated
-from ..programs import program_hash
+from ..programs import hash_of_schema_1, program_hash
 from ..queries import decode, rows
 from ..store import SqliteStore
 from .states import IMPOSSIBLE
@@ -100,14 +100,15 @@ def _listed(connection: Connection, sql: str) -> Iterator[str]:
 
 
 def _programs(connection: Connection, notes: list[str]) -> Iterator[str]:
-    """Hashes are of the parsed and printed program, which another minor version of Python may print otherwise: a
-    difference is only held against a grove that this version of Python alone has written."""
+    """A program that a file of schema 1 had keeps the hash which that gave it, of the parsed and printed program.
+    Another minor version of Python may print it otherwise, so a difference is only held against a grove that this
+    version alone has written."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     stored = {decode(software).get("python", "") for (software,) in rows(connection, "SELECT software FROM device")}
     others = sorted(version for version in stored if version and not f"{version}.".startswith(f"{here}."))
     differ = 0
     for id_, hash_, code in connection.exec_driver_sql("SELECT id, hash, code FROM program ORDER BY id"):
-        if program_hash(code) == hash_:
+        if hash_ in (program_hash(code), hash_of_schema_1(code)):
             continue
         if others:
             differ += 1

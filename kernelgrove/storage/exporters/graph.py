@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..overview import leaders, tree_document
+from ..overview import leaders
 from ..store import SqliteStore
+from ..tree import tree_document
 
 if TYPE_CHECKING:
     import networkx

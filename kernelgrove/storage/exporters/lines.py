@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, or_, select
 
 from .. import migrate
-from ..tables import metadata
+from ..tables import REPEATED, metadata
 
 FORMAT = "kernelgrove-jsonl"
 VERSION = 1
@@ -99,6 +99,8 @@ def export(connection: Connection, searches: Iterable[int]) -> Iterator[str]:
         for row in _rows(connection, table, ids[name]):
             if name == "program":
                 row["created_at"] = used[row["hash"]]
+            if name == "implementation":
+                row = {column: value for column, value in row.items() if column not in REPEATED}
             yield _line({"table": name, **renumbered(table, {**row, "id": numbers[name][row["id"]]}, number)})
 
 
@@ -115,8 +117,10 @@ def _ids(connection: Connection, searches: Sequence[int]) -> tuple[dict[str, lis
         found[name] = _column(connection, table, table.c.id, table.c.search_id.in_(searches))
     made, judged, search = tables["implementation"], tables["evaluation"], tables["search"]
     ours = made.c.search_id.in_(searches)
+    again = judged.alias()  # the first of several measurements may be one that was reused
     wanted = or_(
         judged.c.search_id.in_(searches),
+        judged.c.id.in_(select(again.c.remeasures).where(again.c.search_id.in_(searches))),
         judged.c.implementation_id.in_(select(made.c.id).where(ours)),
         judged.c.id.in_(select(made.c.evaluation_id).where(ours)),
     )

@@ -21,17 +21,17 @@ from ...model import (
     Idea,
     Instance,
     NodeState,
-    Outcome,
     Problem,
     SearchStatus,
     StoppedBy,
 )
-from ...ports import SearchSpec
+from ...ports import EvaluatedResult, SearchSpec
 from .. import searches
 from ..columns import clean
+from ..evaluations import insert_evaluation, verdict_columns
 from ..programs import program_hash
 from ..store import SqliteStore
-from ..tables import EVALUATION, IMPLEMENTATION, NODE, PROBLEM, PROGRAM, SEARCH
+from ..tables import IMPLEMENTATION, NODE, PROBLEM, PROGRAM, SEARCH
 from .placeholder import attached
 
 #: What an importer's search says where its file names no device.
@@ -238,53 +238,20 @@ class _Places:
         self.implementations[step.key] = made
         if step.claim is not None:
             device = spec.device if step.device is None else claimed_device(step.device)
-            evaluation = _write_claim(connection, spec, self.search, made, program, device, step.claim, now)
-            connection.execute(
-                update(IMPLEMENTATION).where(IMPLEMENTATION.c.id == made).values(evaluation_id=evaluation)
+            judged = insert_evaluation(
+                connection,
+                EvaluatedResult(replace(step.claim, basis=Basis.IMPORTED), device),  # whatever the file says
+                now,
+                search_id=self.search,
+                implementation_id=made,
+                job_id=None,
+                program=program,
+                problem_digest=spec.problem.digest,
+                size_key=spec.instance.key,
+                precision=spec.precision,
+                tolerance=None,
+                protocol=PROTOCOL,
             )
-
-
-def _write_claim(
-    connection: Connection,
-    spec: SearchSpec,
-    search: int,
-    implementation: int,
-    program: str,
-    device: Device,
-    claim: EvaluationResult,
-    now: float,
-) -> int:
-    ok = claim.outcome is Outcome.OK
-    values = {
-        "search_id": search,
-        "implementation_id": implementation,
-        "program": program,
-        "problem_digest": spec.problem.digest,
-        "size_key": spec.instance.key,
-        "device_id": searches.device_id(connection, device),
-        "device_key": device.key,
-        "target": device.gpu,
-        "precision": spec.precision,
-        "tolerance": None,
-        "protocol": PROTOCOL,
-        "outcome": str(claim.outcome),
-        "stage": str(claim.stage),
-        "message": claim.message,
-        "trials_passed": claim.trials_passed,
-        "trials_of": claim.trials_of,
-        "max_error": claim.max_error,
-        "basis": str(Basis.IMPORTED),
-        "time_ms": claim.time_ms if ok else None,
-        "eager_ms": claim.baselines.get("eager"),
-        "compile_ms": claim.baselines.get("compile"),
-        "speedup_eager": claim.speedup.get("eager") if ok else None,
-        "speedup_compile": claim.speedup.get("compile") if ok else None,
-        "wall_s": 0.0,
-        "time_stats": dict(claim.time_stats) if ok and claim.time_stats else None,
-        "baselines": dict(claim.baselines),
-        "speedup": dict(claim.speedup) if ok else {},
-        "advice": [],
-        "detail": dict(claim.detail),
-        "created_at": now,
-    }
-    return int(connection.execute(insert(EVALUATION).values(**values).returning(EVALUATION.c.id)).scalar_one())
+            connection.execute(
+                update(IMPLEMENTATION).where(IMPLEMENTATION.c.id == made).values(verdict_columns(judged))
+            )

@@ -18,11 +18,12 @@ from ...errors import StoreError
 from ...model import Instance, digest
 from .. import migrate
 from ..columns import JsonText, Real
+from ..evaluations import repeat_verdicts
 from ..exporters.lines import FORMAT, SHARED, TABLES, VERSION, export, renumbered
 from ..ids import show
 from ..store import SqliteStore
+from ..tables import REPEATED, metadata
 from ..tables import Table as Model
-from ..tables import metadata
 from .described import Imported
 from .entries import BrokenFile, entry_of, field, parse_json
 
@@ -103,6 +104,7 @@ class _Reader:
             self._row(metadata.tables[name], entry)
         self._flush(table)
         self._complete()
+        repeat_verdicts(self.connection, self.first["implementation"])
         return tuple(range(self.first["search"], self.first["search"] + self.seen["search"]))
 
     def _header(self, entry: dict[str, Any]) -> None:
@@ -156,7 +158,7 @@ class _Reader:
         their defaults."""
         row: dict[str, Any] = {}
         for column in table.c:
-            if column.name == "id":
+            if column.name == "id" or (table.name == "implementation" and column.name in REPEATED):
                 continue
             if column.name not in entry:
                 if self.schema < migrate.SCHEMA and (column.nullable or column.default is not None):

@@ -32,9 +32,9 @@ class Relation:
 
 
 _BEST_OF = """(
-    SELECT e0.id FROM implementation i0 JOIN evaluation e0 ON e0.id = i0.evaluation_id
-    WHERE i0.{column} = {owner} AND e0.basis = d.basis AND e0.outcome = 'ok' AND e0.time_ms IS NOT NULL
-    ORDER BY e0.time_ms, i0.id LIMIT 1)"""
+    SELECT i0.evaluation_id FROM implementation i0
+    WHERE i0.{column} = {owner} AND i0.basis = d.basis AND i0.outcome = 'ok' AND i0.time_ms IS NOT NULL
+    ORDER BY i0.time_ms, i0.id LIMIT 1)"""
 
 _SEARCH = "JOIN problem p ON p.id = s.problem_id JOIN device d ON d.id = s.device_id"
 _OK = "e.outcome = 'ok' AND i.duplicate_of IS NULL"

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from .errors import UsageError
 from .model import BASELINES, Backend, Precision, Provenance
+from .strategies import DEFAULT
 from .strategies.options import nearest, number_above, whole, wholes
 
 FILE = "kernelgrove.toml"
@@ -143,7 +144,7 @@ class SearchConfig(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     model: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_models)] = ("rules",)
-    strategy: Text = "branch"
+    strategy: Text = DEFAULT
     rounds: Count | None = None
     width: Wholes | None = None
     depth: Wholes | None = None

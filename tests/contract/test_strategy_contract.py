@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -183,6 +184,7 @@ def _calls(case: Case, nodes: int) -> int:
     return count
 
 
+@cache
 def _large(nodes: int) -> World:
     """A tree of this many ideas, each implemented and judged, as breeding from the fastest of late would grow it."""
     world = World(7, dry=0.0)

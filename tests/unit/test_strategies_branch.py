@@ -89,21 +89,17 @@ def test_round_zero_is_one_translation_of_the_reference() -> None:
     assert Tree().ask() == [Implement(1, 0)]
 
 
-def test_the_first_ideas_come_from_the_reference_and_then_from_the_baseline() -> None:
+def test_the_first_ideas_build_on_the_baseline() -> None:
     tree = Tree()
     baseline = tree.written(1, OK, 1.0)
-    assert tree.ask() == [Ideate(1, None, 2, 1)]  # 3 ideas over 2 sources
-    tree.asked(1, None, 1, 2)
-    tree.node()
-    tree.node()
-    assert Ideate(1, baseline, 1, 1) in tree.ask()
+    assert tree.ask() == [Ideate(1, baseline, 3, 1)]
 
 
 def test_ideas_that_a_source_does_not_give_are_asked_of_the_next() -> None:
     tree = Tree()
     baseline = tree.written(1, OK, 1.0)
-    tree.asked(1, None, 1, 2)  # gave nothing
-    assert tree.ask() == [Ideate(1, baseline, 3, 1)]
+    tree.asked(1, baseline, 1, 3)  # gave nothing
+    assert tree.ask() == [Ideate(1, None, 3, 1)]
 
 
 def test_one_request_for_ideas_at_a_time() -> None:
@@ -130,8 +126,9 @@ def test_ideas_are_spread_over_the_bank_best_first() -> None:
     nodes = [tree.node() for _ in range(2)]
     best = tree.written(nodes[1], OK, 1.0)
     tree.written(nodes[0], OK, 2.0)
-    asked = tree.ask(rounds=3, widths="2,2", depths=1, bank=2)
-    assert asked == [Ideate(nodes[1], best, 1, 2)]
+    options = {"rounds": 3, "widths": "2,2", "depths": 1, "bank": 2}
+    assert tree.ask(**options, spread=0.1) == [Ideate(nodes[1], best, 2, 2)], "it is twice as fast as the next"
+    assert tree.ask(**options, spread=0.8) == [Ideate(nodes[1], best, 1, 2)], "an idea each"
 
 
 def test_the_bank_never_mixes_bases() -> None:
@@ -146,8 +143,22 @@ def test_every_idea_gets_its_depth() -> None:
     tree.written(1, OK, 1.0)
     tree.asked(1, None, 1, 1)
     node = tree.node()
-    assert tree.ask(widths=1, depths="2,3") == [Implement(node, 0), Implement(node, 1)]
-    assert tree.ask(slots=1, widths=1) == [Implement(node, 0)]
+    together = {"rounds": 3, "widths": 1, "depths": "2,3", "together": True}
+    assert tree.ask(**together) == [Implement(node, 0), Implement(node, 1)]
+    assert tree.ask(slots=1, **together) == [Implement(node, 0)]
+
+
+def test_an_idea_is_implemented_anew_only_while_nothing_of_it_has_passed() -> None:
+    tree = Tree()
+    tree.written(1, OK, 1.0)
+    tree.asked(1, 1, 1, 1)
+    node = tree.node(base=1)
+    options = {"rounds": 2, "widths": 1, "depths": 2, "repairs": 0}
+    assert tree.ask(**options) == [Implement(node, 0)]
+    tree.written(node, WRONG)
+    assert tree.ask(**options) == [Implement(node, 1)]
+    tree.written(node, OK, 2.0)
+    assert isinstance(tree.ask(**options)[-1], Stop)
 
 
 def test_failures_are_repaired_once_and_within_the_quota() -> None:
@@ -247,8 +258,8 @@ def test_zero_shot_asks_for_its_samples_and_stops_when_they_are_judged() -> None
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("brunch", {}, "no strategy 'brunch': did you mean 'branch'? There are: branch, zero_shot"),
-        ("xyzzy", {}, "no strategy 'xyzzy'. There are: branch, zero_shot"),
+        ("brunch", {}, "no strategy 'brunch': did you mean 'branch'? There are: branch, evolve, mcts, refine"),
+        ("xyzzy", {}, "no strategy 'xyzzy'. There are: branch, evolve"),
         ("branch", {"round": 2}, "did you mean 'rounds'? There are: rounds, widths"),
         ("zero_shot", {"rounds": 2}, "has no option 'rounds'. There are: samples"),
         ("branch", {"rounds": 0}, "rounds=0 of strategy 'branch' must be a whole number from 1"),

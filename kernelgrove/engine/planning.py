@@ -46,12 +46,16 @@ class BrokenContract(Exception):
 def decide(strategy: Strategy, view: TreeView, slots: int, rng: random.Random) -> list[Action]:
     """What to do next: measure again what is in doubt, then what *strategy* proposes for the slots that are left.
 
-    A strategy that would stop is asked again once what is measured again is known.
+    A strategy that would stop is asked again once what is measured again is known. Raises BrokenContract for what is
+    no sequence.
     """
     again = remeasurements(view, slots)
     left = slots - len(again)
-    proposed = [a for a in strategy.propose(view, left, rng) if a not in again] if left > 0 else []
-    return [*again, *(a for a in proposed if not (again and isinstance(a, Stop)))]
+    proposed = strategy.propose(view, left, rng) if left > 0 else []
+    if not isinstance(proposed, Sequence) or isinstance(proposed, str):
+        raise BrokenContract(f"propose returned {type(proposed).__name__}, and a sequence of actions is expected")
+    wanted = [a for a in proposed if a not in again]
+    return [*again, *(a for a in wanted if not (again and isinstance(a, Stop)))]
 
 
 def plan(view: TreeView, actions: Sequence[Action], slots: int) -> list[PlannedJob]:

@@ -97,19 +97,22 @@ class Refine:
 
 
 def _chains(index: Fold) -> dict[int, _Chain]:
-    """Every chain by the variant of its translation: a program belongs where what it was made from does."""
+    """Every chain by the variant of its translation: a program belongs where what it was made from does. What another
+    strategy made from the bare reference is of no chain."""
     found = {variant: _Chain(variant) for variant in index.translated}
     of: dict[int, _Chain] = {}
     of_idea: dict[int, _Chain] = {}
     for i in index.view.implementations.values():  # what a program was made from came before it
         base = i.repair_of if i.repair_of is not None else index.view.nodes[i.node].base
-        if base is None:  # its address is r/<variant>
+        if base in of:
+            of[i.id] = of[base]
+        elif base is None and i.node == index.root.id:  # its address is r/<variant>
             of[i.id] = found[int(re.split("[/r]", i.address.partition("/")[2])[0])]
         else:
-            of[i.id] = of[base]
+            continue
         of[i.id].programs.append(i)
     for node in index.view.nodes.values():
-        if node.base is not None:
+        if node.base in of:
             of_idea[node.id] = of[node.base]
             of[node.base].ideas.append(node)
     for job in index.flying:
@@ -117,7 +120,7 @@ def _chains(index: Fold) -> dict[int, _Chain]:
             of[job.implementation].busy = True
         elif job.node in of_idea:
             of_idea[job.node].busy = True
-        elif job.kind is JobKind.IMPLEMENT:
+        elif job.kind is JobKind.IMPLEMENT and job.node == index.root.id:
             found[int(job.payload["variant"])].busy = True
     return found
 

@@ -180,10 +180,20 @@ def choose(strategy: Strategy, world: World, slots: int) -> list[Action]:
 
 
 def grow(
-    world: World, strategy: Strategy, order: random.Random, *, slots: int = 4, most: int = 500, prune: float = 0.0
+    world: World,
+    strategy: Strategy,
+    order: random.Random,
+    *,
+    slots: int = 4,
+    most: int = 500,
+    prune: float = 0.0,
+    jobs: int | None = None,
 ) -> World:
-    """Run to the end; *order* picks which job ends next, *prune* is how often a user prunes a node meanwhile."""
+    """Run to the end, or until there are so many *jobs*; *order* picks which job ends next, *prune* is how often a
+    user prunes a node meanwhile."""
     for _ in range(20 * most):
+        if jobs is not None and len(world.jobs) >= jobs:
+            return world
         actions = choose(strategy, world, slots)
         if actions:
             world.apply(actions, slots)

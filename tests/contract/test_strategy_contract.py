@@ -139,6 +139,15 @@ def test_it_keeps_nothing_between_calls(case: Case, seed: int, order: random.Ran
     raise AssertionError("it does not end")
 
 
+@given(seed=seeds, order=orders, jobs=st.integers(1, 60), first=st.sampled_from(CASES))
+@relaxed
+def test_it_goes_on_with_what_another_strategy_began(
+    case: Case, seed: int, order: random.Random, jobs: int, first: Case
+) -> None:
+    world = grow(World(seed), first.make(), order, most=first.most, jobs=jobs)
+    grow(world, case.make(), order, most=case.most).check()
+
+
 def _lease(job: JobView) -> JobView:
     return replace(job, state=JobState.LEASED) if job.state is JobState.QUEUED else job
 

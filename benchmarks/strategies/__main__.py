@@ -5,14 +5,15 @@
     python -m benchmarks.strategies --decisions        decision time alone
     python -m benchmarks.strategies --speed            searches a minute
 
-Searches are kept in ``--kept`` as they end, and a run that was stopped goes on; a change to the code starts anew. The
-peers are the ``bench`` extra; one that is not installed is left out, and the report says so.
+Searches are kept in ``--kept`` as they end, and a run that was stopped goes on; a change to the code starts anew. A peer
+that is not installed (requirements.txt) is left out, and the report says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ def main() -> int:
     parser.add_argument(
         "--development", type=int, metavar="SEEDS", help="print regrets on development seeds; no report"
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these contenders alone; no report")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these alone, or a module:Class; no report")
     parser.add_argument("--decisions", action="store_true", help="print decision times and stop")
     parser.add_argument("--speed", action="store_true", help="print searches a minute and stop")
     parser.add_argument("--seeds", type=int, default=len(suite.REPORT_SEEDS), help="fewer for a quick look")
@@ -57,7 +58,7 @@ def main() -> int:
     for name, how in missing.items():
         print(f"{name} is left out: {how}", file=sys.stderr)
     names = [name for name in options.only or contenders.names() if name not in missing]
-    unknown = [name for name in names if name not in contenders.names()]
+    unknown = [name for name in names if name not in contenders.names() and ":" not in name]
     if unknown:
         print(f"no contender {unknown[0]!r}. There are: {', '.join(contenders.names())}", file=sys.stderr)
         return 2
@@ -118,6 +119,8 @@ def _write(page: Path, runner: _Runner, found: report.Found, seeds: Sequence[int
         "DECISIONS": report.decisions(large.measure()),
         "SPEED": _speed(runner.processes),
         "SEEDS": f"{len(seeds)}",
+        "GIVEN": f" --seeds {len(seeds)}" if len(seeds) < len(suite.REPORT_SEEDS) else "",
+        "MACHINE": f"{platform.machine()}, {os.cpu_count()} CPUs, no GPU needed",
         "FEWER": f"{len(fewer)}",
         "VERSIONS": ", ".join(
             [f"{name} {version}" for name, version in contenders.versions().items()]

@@ -37,18 +37,19 @@ class Contender:
     """A name and what runs one search of it."""
 
     name: str
-    group: str  # ours, baseline, peer
     run: Callable[[Landscape, int, Limits], Trace]
 
 
 def contender(name: str) -> Contender:
-    """Raises KeyError for a name that is none, ImportError for a peer that is not installed."""
+    """``module:Class`` is a strategy of one's own. Raises KeyError for a name that is none, ImportError for a peer that
+    is not installed."""
     if name in PEERS:
         make = importlib.import_module(PEERS[name][1]).make
-        return Contender(name, "peer", lambda land, seed, limits: pursue(make, land, seed, limits))
-    group = "ours" if name in OURS else "baseline"
-    made = OURS[name] if name in OURS else BASELINES[name]
-    return Contender(name, group, lambda land, seed, limits: simulate(made(), land, seed, limits))
+        return Contender(name, lambda land, seed, limits: pursue(make, land, seed, limits))
+    if ":" in name:
+        return Contender(name, lambda land, seed, limits: simulate(strategies.make(name), land, seed, limits))
+    made = {**OURS, **BASELINES}[name]
+    return Contender(name, lambda land, seed, limits: simulate(made(), land, seed, limits))
 
 
 def names() -> list[str]:
@@ -56,13 +57,13 @@ def names() -> list[str]:
 
 
 def missing_peers() -> dict[str, str]:
-    """Peers that cannot be asked here, and how to install them."""
+    """Peers that cannot be asked here, and why."""
     found = {}
     for name, (distribution, _) in PEERS.items():
         try:
             metadata.version(distribution)
         except metadata.PackageNotFoundError:
-            found[name] = f"pip install 'kernelgrove[bench]' ({distribution} is not installed)"
+            found[name] = f"{distribution} is not installed: see benchmarks/strategies/requirements.txt"
     return found
 
 

@@ -37,7 +37,7 @@ from ..model import (
     TreeView,
 )
 from ..ports import EvaluatedResult, Evaluator, Job, JobResult, Proposer, SearchRecord, Strategy
-from ..strategies.allocation import time_to_beat
+from ..strategies.allocation import confirmation, time_to_beat
 from ..strategies.fold import fold
 from ..strategies.pruners import nothing_left
 from .budget import Budget, Ledger, Spent, evaluations_pending, evaluations_since_best, evaluations_used
@@ -323,6 +323,8 @@ class Controller:
         rng = random.Random(stable_seed(view.seed, f"step:{view.step}"))
         try:
             actions = self._nothing_left(view) or decide(self._strategy, view, slots, rng)
+            if any(isinstance(action, Stop) for action in actions):
+                actions = [*confirmation(view)] or actions
             jobs = plan(view, actions, slots)
         except BrokenContract as error:
             raise StrategyFailed(f"Strategy {self._strategy.name!r} broke its contract: {error}.") from error

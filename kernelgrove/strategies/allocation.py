@@ -65,6 +65,14 @@ def remeasurements(view: TreeView, slots: int) -> list[Remeasure]:
     return [Remeasure(i.id) for i in wanted if i.id not in again][: min(slots, max(0, left))]
 
 
+def confirmation(view: TreeView) -> list[Remeasure]:
+    """The leader, where a search is about to end with one that was measured once: what is told of it should stand."""
+    leader = fold(view).leader
+    if leader is None or span(leader) is None or 1 + len(leader.remeasured) >= MEASURED or fold(view).flying:
+        return []
+    return [Remeasure(leader.id)]
+
+
 def _since(view: TreeView, leader: ImplementationView) -> int:
     """How many programs were judged after *leader* was."""
     at = leader.evaluation.id if leader.evaluation is not None else 0

@@ -144,6 +144,9 @@ def run(tasks: Iterable[Task], kept: Path, mark: str, processes: int) -> list[Ou
     missing = [task for task in wanted if task not in found]
     if missing:
         kept.parent.mkdir(parents=True, exist_ok=True)
+        if kept.exists():  # without a last line that a kill cut short
+            with kept.open("rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
         begun = time.monotonic()
         with (
             kept.open("a", encoding="utf-8") as out,

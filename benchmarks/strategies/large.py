@@ -87,7 +87,7 @@ def grown(ideas: int, seed: int = 1) -> TreeView:
 
 
 def measure() -> Mapping[str, Mapping[int, tuple[float, float]]]:
-    """Milliseconds a decision by strategy and size: the median, and the least, which other work disturbs least."""
+    """Milliseconds of CPU a decision by strategy and size: the median, and the least, which other work disturbs least."""
     found: dict[str, dict[int, tuple[float, float]]] = {name: {} for name in OURS}
     for size in SIZES:
         view = grown(size)
@@ -98,9 +98,9 @@ def measure() -> Mapping[str, Mapping[int, tuple[float, float]]]:
                 fresh = TreeView(
                     view.search, view.seed, view.step, view.root, view.nodes, view.implementations, view.jobs
                 )
-                begun = time.perf_counter()
+                begun = time.process_time()
                 strategy.propose(fresh, 4, random.Random(run))
-                times.append(1000 * (time.perf_counter() - begun))
+                times.append(1000 * (time.process_time() - begun))
             found[name][size] = (statistics.median(times), min(times))
     return found
 

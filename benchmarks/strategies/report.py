@@ -154,7 +154,7 @@ def groves(found: Found, budgets: Sequence[int] = (5, 10, 20, 50)) -> str:
 def decisions(measured: Mapping[str, Mapping[int, tuple[float, float]]]) -> str:
     sizes = list(next(iter(measured.values())))
     rows = [[name, *(f"{by[s][0]:.1f} ({by[s][1]:.1f})" for s in sizes)] for name, by in measured.items()]
-    return table(["ms a decision: median (least)", *(f"{size:,} nodes" for size in sizes)], rows)
+    return table(["ms of CPU a decision: median (least)", *(f"{size:,} nodes" for size in sizes)], rows)
 
 
 def evaluation_curves(found: Found) -> str:

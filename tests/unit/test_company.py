@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from kernelgrove.engine.evaluator import judging
 from kernelgrove.engine.evaluator.company import Company
 from kernelgrove.model import Basis, EvaluationResult, Outcome, Stage
 
@@ -80,3 +81,13 @@ def test_not_where_it_was_alone():
     company.judge(lambda: judged.append(1) or result(Outcome.OK))
     assert company.judge(lambda: judged.append(1) or result(Outcome.OUT_OF_MEMORY, KILLED)).message == KILLED
     assert len(judged) == 2
+
+
+@pytest.mark.parametrize("second", [result(Outcome.OK), result(Outcome.REJECTED, "it keeps the GPU busy")])
+def test_who_seemed_to_keep_the_gpu_busy_is_judged_once_more(monkeypatch: pytest.MonkeyPatch, second: EvaluationResult):
+    """It may have been another program's doing; twice it hardly was."""
+    busy = EvaluationResult(Outcome.REJECTED, Stage.TIME, "it keeps the GPU busy", detail={"restless": True})
+    found = iter([busy, second])
+    monkeypatch.setattr(judging, "_judge", lambda *_: next(found))
+    assert judging.judge(None, lambda: None, None) is second  # type: ignore[arg-type]
+    assert next(found, None) is None

@@ -20,8 +20,9 @@ from kernelgrove.model import Backend, EvaluationRequest
 
 from . import sandbox
 from .dry import Dry
+from .nurseries import Standby
 from .protocol import ProtocolBreak, Reply
-from .workers import CACHES, Prepared, Standby, WorkerDied, WorkerFailed, WorkerTimeout
+from .workers import CACHES, Prepared, WorkerDied, WorkerFailed, WorkerTimeout
 
 _LIMIT_S = 60.0
 _EXTENSION_LIMIT_S = 300.0  # nvcc with PyTorch's headers takes from 20 s to minutes

@@ -142,7 +142,8 @@ class Shelf:
 
         def make() -> Eager | str:
             try:
-                return Eager(self._bench, reference, request, self._timing)
+                with self._bench.tenancy.stay(begun=True):
+                    return Eager(self._bench, reference, request, self._timing)
             except FAILURES as error:
                 return f"{type(error).__name__}: {error}"[:500]
 
@@ -164,7 +165,7 @@ class Shelf:
     def _dismiss(self, entry: _Entry) -> None:
         eager = entry.future.result()
         if isinstance(eager, Eager):
-            with self._bench.turns.alone():
+            with self._bench.tenancy.stay(begun=True), self._bench.turns.alone():
                 eager.close()
 
 
@@ -190,7 +191,7 @@ class Compiled:
     def _find(self, key: str, name: str, reference: JudgedReference, request: EvaluationRequest) -> Over:
         kept = self._read(key)
         if kept is None:
-            with self._shelf.borrow(reference, request) as eager:
+            with self._bench.tenancy.stay(begun=True), self._shelf.borrow(reference, request) as eager:
                 kept = self._measure(name, reference, eager, request)
             self._write(key, kept)
         return kept

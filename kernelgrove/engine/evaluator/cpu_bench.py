@@ -20,15 +20,17 @@ from .arena import Arena, CpuArena
 from .dry import Dry
 from .laps import Laps
 from .locks import Turns
+from .nurseries import Standby
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
 from .protocol import Reply
 from .references import JudgedReference
 from .sitting import Figures, Sitting
 from .structure import flatten
+from .tenancy import Tenancy
 from .tensors import is_tensor
 from .work import Compiled, Work
-from .workers import Prepared, Standby, Worker, WorkerFailed, WorkerTimeout
+from .workers import Prepared, Worker, WorkerFailed, WorkerTimeout
 
 _COMPILE_LIMIT_S = 60.0
 _COUNT_LIMIT_S = 60.0
@@ -55,6 +57,7 @@ class CpuBench:
     def __init__(self, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool) -> None:
         self.facts = facts
         self.turns = Turns()
+        self.tenancy = Tenancy(None)
         torch.set_num_threads(1)
         available = _available_memory()
         self.policy = sandbox.Policy(

@@ -27,15 +27,17 @@ from .baselines import Compiled, Eager, Over, Shelf, Timing
 from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .locks import Turns
+from .nurseries import Standby
 from .physics import SHARE, physical_floor
 from .protocol import Reply, finite_floats
 from .references import JudgedReference
-from .sitting import Again, Figures, Rejected, Sitting
+from .sitting import Again, Figures, Rejected, Restless, Sitting
 from .spares import Spares
 from .stillness import wait_idle
 from .structure import pack
+from .tenancy import Tenancy, of_gpu
 from .timing import Figure
-from .workers import Prepared, Standby, Worker, WorkerFailed
+from .workers import Prepared, Worker, WorkerFailed
 
 _HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)
 #: The flush before each screened call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets
@@ -90,11 +92,13 @@ class CudaBench:
         self.turns = Turns()
         self.properties = torch.cuda.get_device_properties(self.index)
         self.state = State(_bus_id(self.properties))
+        self.tenancy = Tenancy(of_gpu(_bus_id(self.properties)))
         self.l2_bytes = int(getattr(self.properties, "L2_cache_size", 0)) or int(float(facts.get("l2_mb", 50)) * 2**20)
         self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
         self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
-        self._shared = not wait_idle(device, _IDLE_LIMIT_S)  # with others than this evaluator's workers
+        with self.tenancy.stay():
+            self._shared = not wait_idle(device, _IDLE_LIMIT_S)  # with programs that know nothing of turns
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         policy = sandbox.Policy(
             read=sandbox.default_read_paths(),
@@ -251,7 +255,7 @@ class CudaBench:
         others than candidates use the GPU, that cannot be told."""
         with self.nursery.frozen():
             if not self._shared and not wait_idle(self.device, _LEFT_OVER_S):
-                raise Rejected("work of its own was still running on the GPU after forward had handed over its outputs")
+                raise Restless("work of its own was still running on the GPU after forward had handed over its outputs")
             yield
 
     def _blame(self, workers: Sequence[Worker]) -> None:
@@ -259,7 +263,7 @@ class CudaBench:
         for worker in workers:
             worker.stop()
         if wait_idle(self.device, _IDLE_LIMIT_S):
-            raise Rejected("it keeps the GPU busy between its calls")
+            raise Restless("it keeps the GPU busy between its calls")
         self._shared = True
         raise Again("another process began to use the GPU")
 
@@ -268,7 +272,11 @@ class CudaBench:
         return self._calibration.result()
 
     def _calibrate(self) -> float:
-        with self.turns.alone(), self.nursery.fork(self.device, self.facts, "default") as worker:
+        with (
+            self.tenancy.stay(begun=True),
+            self.turns.alone(),
+            self.nursery.fork(self.device, self.facts, "default") as worker,
+        ):
             arena = self.arena(1 << 12)
             try:
                 fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}

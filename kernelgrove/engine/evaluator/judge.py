@@ -79,14 +79,16 @@ class Judge:
             else:
                 check, check_source = shrink(problem, size)
         instance = Instance(problem.name, problem.digest, full, source, check, check_source, problem.mode)
-        validate(Reference(check_source, problem.name, problem.mode), self.bench.device)
+        with self.bench.tenancy.stay():
+            validate(Reference(check_source, problem.name, problem.mode), self.bench.device)
         return instance
 
     def evaluate(self, request: EvaluationRequest) -> dict[str, Any]:
         from .judging import judge
 
         reference = partial(self.references.get, request.instance, request.precision)
-        return asdict(self.company.judge(partial(judge, self.bench, reference, request)))
+        with self.bench.tenancy.stay():
+            return asdict(self.company.judge(partial(judge, self.bench, reference, request)))
 
     def close(self) -> None:
         self.bench.close()

@@ -19,7 +19,7 @@ from .laps import Laps
 from .lint import lint
 from .protocol import ProtocolBreak, clean
 from .references import JudgedReference
-from .sitting import Again, Bench, Figures, Rejected, Sitting, Wrong
+from .sitting import Again, Bench, Figures, Rejected, Restless, Sitting, Wrong
 from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 
 #: A file that is longer is refused: parsing it would keep the judge busy for seconds.
@@ -35,10 +35,13 @@ _BELIEVED = {"compile_error", "runtime_error", "out_of_memory"}  # failures that
 def judge(bench: Bench, reference: Callable[[], JudgedReference], request: EvaluationRequest) -> EvaluationResult:
     """Judge one candidate. A candidate's failure is a result; EvaluatorError and ProblemError are raised.
 
-    Where the judge itself runs out of memory, or another process got in the way, the candidate is judged once more.
+    Where the judge itself runs out of memory, or another process got in the way or may have, the candidate is judged
+    once more.
     """
     try:
-        return _judge(bench, reference, request)
+        found = _judge(bench, reference, request)
+        if "restless" not in found.detail:
+            return found
     except (Again, CudaError, torch.OutOfMemoryError):
         reference().forget()
         bench.recover()
@@ -116,6 +119,8 @@ def _judge(bench: Bench, reference: Callable[[], JudgedReference], request: Eval
         except ProtocolBreak as broken:
             return result(Outcome.REJECTED, sitting.stage, f"the candidate broke the evaluator's protocol: {broken}")
         except Rejected as rejected:
+            if isinstance(rejected, Restless):
+                detail["restless"] = True
             return result(Outcome.REJECTED, sitting.stage, sitting.on + str(rejected))
         except Wrong as wrong:
             message = sitting.on + wrong.verdict.message

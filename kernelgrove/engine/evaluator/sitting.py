@@ -25,6 +25,7 @@ from .protocol import ProtocolBreak, Reply
 from .randomness import real
 from .references import Case, JudgedReference, Weights
 from .structure import DESCRIBED
+from .tenancy import Tenancy
 from .tensors import identical
 from .values import compare_value
 from .variants import gaps
@@ -36,6 +37,10 @@ _MUCH = 1 << 30
 
 class Rejected(Exception):
     """The candidate broke a rule."""
+
+
+class Restless(Rejected):
+    """The GPU was busy when it should have been idle, for its doing as far as one can tell."""
 
 
 class Again(Exception):
@@ -61,6 +66,7 @@ class Bench(Protocol):
     device: str
     basis: Basis
     turns: Turns
+    tenancy: Tenancy
 
     def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
         """Compile what can be compiled before the device is asked for. The caller removes its folder."""

@@ -1,36 +1,28 @@
-"""The judge's side of nurseries and workers: start, fork, ask with a time limit, find out how one died."""
+"""The judge's side of a worker: ask with a time limit, find out how it died, stop it."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
 import os
 import shutil
 import socket
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kernelgrove.errors import EvaluatorError
-
-from . import nursery, sandbox
-from .protocol import PeerGone, ProtocolBreak, Reply, fresh_number, parse_reply, receive_with_fds, send_with_fds
+from . import sandbox
+from .protocol import PeerGone, Reply, fresh_number, parse_reply, send_with_fds
 from .replies import checked
 
+if TYPE_CHECKING:
+    from .nurseries import Nursery
+
 #: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
-_TRITON_CACHE = "triton"
-CACHES = (_TRITON_CACHE, "extensions")
-_KILL_LIMIT_S = 15.0  # a fork bomb of a thousand processes took 8 s
-_OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
-_START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
+TRITON_CACHE = "triton"
+CACHES = (TRITON_CACHE, "extensions")
+KILL_LIMIT_S = 15.0  # a fork bomb of a thousand processes took 8 s
 
 
 class WorkerDied(Exception):
@@ -57,285 +49,6 @@ class Prepared:
     folder: Path
     scratch: str | None = None
     note: str = ""  # what went wrong where not all was prepared
-
-
-#: Nurseries of this process that were not closed, and what is held while one is started: it must not be a stranger.
-_NURSERIES: set[subprocess.Popen[bytes]] = set()
-_STARTING = threading.Lock()
-
-
-def _started(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    with _STARTING:
-        process = subprocess.Popen(command, **options)
-        _NURSERIES.add(process)
-        return process
-
-
-class Nursery:
-    """One nursery process and its workers. Thread-safe. ``policy`` is what every worker of it gets."""
-
-    def __init__(self, mode: str, policy: sandbox.Policy, environment: Mapping[str, str]) -> None:
-        self.mode = mode
-        self._policy = policy
-        self._home = sandbox.Home()
-        self._home.path.chmod(0o755)  # each worker's folder in it is its own user's alone
-        self._environment = {**environment, **({"TRITON_INTERPRET": "1"} if mode == "interpret" else {})}
-        self._changed = threading.Condition()
-        self._ids = itertools.count(1)
-        self._forked: dict[int, int] = {}
-        self._obeyed: dict[int, bool] = {}
-        self._hostile: set[int] = set()  # workers that have run a candidate's code
-        self._frozen: dict[int, float] = {}  # since when, by the monotonic clock
-        self._slept: dict[int, float] = {}  # how long in all, seconds
-        self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
-        self._haunted: list[sandbox.PrivateUser] = []
-        self._seed: Path | None = None  # what every worker's Triton cache starts with
-        self._users: dict[int, sandbox.PrivateUser | None] = {}  # of workers that were not closed, by pid
-        self._ready = self._closed = False
-        self._gone: str | None = None
-        self._settled = threading.Event()  # once it is gone: what its workers left is looked after
-        self._clean = False  # and nothing of it runs any more
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._sock = ours
-        self._sending = threading.Lock()
-        with theirs, (self._home.path / "log").open("wb") as log:
-            self._process = _started(
-                nursery.command(mode, theirs.fileno(), import_paths()),
-                env=sandbox.clean_environment(str(self._home.path), self._environment),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._home.path,
-                start_new_session=True,
-            )
-        threading.Thread(target=self._listen, name=f"nursery-{mode}", daemon=True).start()
-
-    @property
-    def alive(self) -> bool:
-        return self._gone is None
-
-    def _listen(self) -> None:
-        try:
-            while True:
-                event, _ = receive_with_fds(self._sock)
-                with self._changed:
-                    if event["event"] == "ready":
-                        self._ready = True
-                    elif event["event"] == "forked":
-                        self._forked[event["id"]] = event["pid"]
-                    elif event["event"] == "obeyed":
-                        self._obeyed[event["id"]] = event["still"]
-                    elif event["event"] == "exited":
-                        self._exited[event["pid"]] = (event["words"], event["clean"])
-                    self._changed.notify_all()
-        except (PeerGone, OSError, ValueError) as error:
-            with self._changed:
-                self._gone = str(error)
-                self._changed.notify_all()
-            self._bury()
-
-    def _bury(self) -> None:
-        """Kill what its workers had started: they die with it, and nobody else looks after their daemons now."""
-        try:
-            if not self._closed:
-                self._process.kill()
-            try:
-                self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                sandbox.kill_tree(self._process.pid)
-            with self._changed:
-                uids = [user.uid for user in self._users.values() if user is not None]
-            with _STARTING:
-                keep = {process.pid for process in _NURSERIES if process.poll() is None}
-                self._clean = sandbox.kill_strays(keep, uids)
-        finally:
-            self._settled.set()
-
-    def wait_ready(self) -> None:
-        """Raises EvaluatorError with the nursery's own last words when it does not come up."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._gone is not None, _START_LIMIT_S)
-            if self._ready and self._gone is None:
-                return
-        log = self._home.path / "log"
-        last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
-        raise EvaluatorError(
-            f"the {self.mode} nursery did not start: {' | '.join(last) or 'no word from it'}.",
-            "Run `kernelgrove doctor`.",
-        )
-
-    def fork(
-        self,
-        device: str,
-        facts: Mapping[str, Any],
-        precision: str,
-        prepared: Prepared | None = None,
-        timeout_s: float = 30.0,
-    ) -> Worker:
-        """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it."""
-        self.wait_ready()
-        if prepared is None or prepared.scratch is None:
-            scratch = tempfile.mkdtemp(prefix="w", dir=self._home.path)
-        else:
-            scratch = prepared.scratch
-            Path(scratch).mkdir(mode=0o700)
-        if prepared is not None:
-            shutil.copytree(prepared.folder, scratch, dirs_exist_ok=True)
-        if self._seed is not None:
-            shutil.copytree(self._seed, Path(scratch, _TRITON_CACHE), dirs_exist_ok=True)
-        user = sandbox.claim_user()
-        policy = {**asdict(self._policy), "scratch": scratch, "uid": user.uid if user else self._policy.uid}
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        number = next(self._ids)
-        message = {"op": "fork", "id": number, "mode": self.mode, "device": device, "facts": dict(facts)}
-        message |= {"policy": policy, "precision": precision}
-        try:
-            with theirs, self._sending:
-                send_with_fds(self._sock, message, [theirs.fileno()])
-            with self._changed:
-                self._changed.wait_for(lambda: number in self._forked or self._gone is not None, timeout_s)
-                pid = self._forked.pop(number, None)
-            if pid is None:
-                raise EvaluatorError(f"the {self.mode} nursery {'died' if self._gone else 'does not answer'}.")
-        except (EvaluatorError, PeerGone) as error:
-            ours.close()
-            sandbox.remove(scratch)
-            if user is not None:
-                user.release()
-            raise EvaluatorError(f"no worker could be started: {error}") from error
-        with self._changed:
-            self._users[pid] = user
-        worker = Worker(self, ours, pid, scratch, user)
-        try:
-            worker.layers = worker.answer(Reply.READY, timeout_s)["layers"]
-        except (WorkerDied, WorkerTimeout, ProtocolBreak) as error:
-            worker.close()
-            raise EvaluatorError(f"a worker did not enter its sandbox: {error}. {self._last_words()}") from error
-        return worker
-
-    def seed_from(self, worker: Worker) -> None:
-        """Give later workers a copy of what *worker*, which must have run trusted code alone, has compiled: the parts
-        of Triton's launcher that are the same for every kernel."""
-        cache = Path(worker.scratch, _TRITON_CACHE)
-        if self._seed is None and cache.is_dir():
-            seed = self._home.path / "seed"
-            shutil.copytree(cache, seed)
-            self._seed = seed
-
-    def _last_words(self) -> str:
-        text = (self._home.path / "log").read_text(errors="replace").strip()
-        return text.splitlines()[-1] if text else ""
-
-    def kill(self, pid: int) -> None:
-        try:
-            with self._sending:
-                send_with_fds(self._sock, {"op": "kill", "pid": pid})
-        except (PeerGone, OSError):
-            return
-
-    def distrust(self, pid: int) -> None:
-        """Worker *pid* is about to run a candidate: ``frozen`` stops it from now on."""
-        with self._changed:
-            self._hostile.add(pid)
-
-    @contextlib.contextmanager
-    def frozen(self, keep: Collection[int] = ()) -> Iterator[bool]:
-        """Stop every worker that has run a candidate's code, but those in *keep*, with all that they started. True if
-        all of them stand still. Inside another such block the outer one's stay stopped at the end."""
-        with self._changed:
-            stopped = self._hostile - self._frozen.keys() - set(keep)
-            self._frozen |= dict.fromkeys(stopped, time.monotonic())
-        try:
-            yield not stopped or self._obey("freeze", stopped)
-        finally:
-            if stopped:
-                self._obey("thaw", stopped)
-                with self._changed:
-                    for pid in stopped:
-                        slept = time.monotonic() - self._frozen.pop(pid)
-                        self._slept[pid] = self._slept.get(pid, 0.0) + slept
-
-    def slept_s(self, pid: int) -> float:
-        """How long worker *pid* has been stopped in all, which does not count against its limits."""
-        with self._changed:
-            since = self._frozen.get(pid)
-            return self._slept.get(pid, 0.0) + (time.monotonic() - since if since is not None else 0.0)
-
-    def _obey(self, op: str, pids: Collection[int]) -> bool:
-        number = next(self._ids)
-        try:
-            with self._sending:
-                send_with_fds(self._sock, {"op": op, "id": number, "pids": list(pids)})
-        except (PeerGone, OSError):
-            return True  # with the nursery its workers are gone
-        with self._changed:
-            self._changed.wait_for(lambda: number in self._obeyed or self._gone is not None, _OBEY_LIMIT_S)
-            return self._obeyed.pop(number, self._gone is not None)
-
-    def exit_words(self, pid: int, timeout_s: float) -> str | None:
-        """How worker *pid* ended, or None if it has not within *timeout_s*."""
-        with self._changed:
-            self._changed.wait_for(lambda: pid in self._exited or self._gone is not None, timeout_s)
-            known = self._exited.get(pid)
-            return known[0] if known else "its nursery died" if self._gone is not None else None
-
-    def is_clean(self, pid: int) -> bool:
-        """Whether worker *pid* has ended, and all that it started."""
-        with self._changed:
-            gone, known = self._gone is not None, self._exited.get(pid)
-        if gone and known is None:
-            return self._settled.wait(_KILL_LIMIT_S) and self._clean
-        return known is not None and known[1]
-
-    def forget(self, pid: int, haunted: sandbox.PrivateUser | None = None) -> None:
-        """Drop what is known of worker *pid*. No other worker gets the user *haunted* while this object lives."""
-        with self._changed:
-            if haunted is not None:
-                self._haunted.append(haunted)
-            self._exited.pop(pid, None)
-            self._users.pop(pid, None)
-            self._hostile.discard(pid)
-            self._slept.pop(pid, None)
-
-    def close(self) -> None:
-        """Hang up, upon which the nursery kills its workers and ends, and remove all that they wrote."""
-        self._closed = True
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)  # closing alone would not end the listener's recv, nor the nursery
-        self._sock.close()
-        self._settled.wait(2 * _KILL_LIMIT_S)
-        _NURSERIES.discard(self._process)
-        self._home.remove()
-
-
-class Standby:
-    """A nursery that is replaced by a new one when it has died. Thread-safe."""
-
-    def __init__(self, mode: str, policy: sandbox.Policy, environment: Mapping[str, str]) -> None:
-        self._make: Callable[[], Nursery] = partial(Nursery, mode, policy, environment)
-        self._lock = threading.Lock()
-        self._nursery = self._make()
-
-    def fork(self, device: str, facts: Mapping[str, Any], precision: str, prepared: Prepared | None = None) -> Worker:
-        """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
-        with self._lock:
-            if not self._nursery.alive:
-                self._nursery.close()
-                self._nursery = self._make()
-            nursery_now = self._nursery
-        return nursery_now.fork(device, facts, precision, prepared)
-
-    def seed_from(self, worker: Worker) -> None:
-        self._nursery.seed_from(worker)
-
-    def frozen(self, keep: Collection[Worker] = ()) -> contextlib.AbstractContextManager[bool]:
-        """``Nursery.frozen``; a worker of an earlier nursery died with it."""
-        return self._nursery.frozen([worker.pid for worker in keep])
-
-    def close(self) -> None:
-        with self._lock:
-            self._nursery.close()
 
 
 class Worker:
@@ -422,7 +135,7 @@ class Worker:
     def _how_it_died(self) -> str:
         words = self._owner.exit_words(self.pid, 2.0)
         if words is None and not sandbox.is_running(self.pid):  # its nursery is killing what another left
-            words = self._owner.exit_words(self.pid, 2 * _KILL_LIMIT_S)
+            words = self._owner.exit_words(self.pid, 2 * KILL_LIMIT_S)
         if words is None:
             self._owner.kill(self.pid)
             return "it closed its connection and went on running"
@@ -461,7 +174,7 @@ class Worker:
         self._sock.close()
         if self._owner.exit_words(self.pid, 0.0) is None:
             self._owner.kill(self.pid)
-            self._owner.exit_words(self.pid, _KILL_LIMIT_S)
+            self._owner.exit_words(self.pid, KILL_LIMIT_S)
         return self._owner.is_clean(self.pid)
 
     def close(self) -> None:
@@ -476,20 +189,6 @@ class Worker:
             self._owner.forget(self.pid, None if clean else self._user)
             if clean and self._user is not None:
                 self._user.release()
-
-
-def import_paths() -> list[str]:
-    """The ``sys.path`` of a nursery: this package's root first (taken off again once it is imported), then what holds
-    the standard library, torch, triton and numpy. Other folders of the caller's are none of a worker's business, and
-    a copy of some library in one of them would shadow the one that a worker may read."""
-    root = str(Path(__file__).resolve().parents[3])
-    own = (sys.prefix, sys.base_prefix)
-    kept = [
-        path
-        for path in sys.path
-        if path.startswith(own) or any(Path(path, name).is_dir() for name in ("torch", "triton", "numpy"))
-    ]
-    return list(dict.fromkeys([root, *(path for path in kept if Path(path).is_absolute())]))
 
 
 def _memfd(data: bytes) -> int:

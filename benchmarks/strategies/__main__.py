@@ -5,8 +5,8 @@
     python -m benchmarks.strategies --decisions        decision time alone
     python -m benchmarks.strategies --speed            searches a minute
 
-Searches are kept in ``--kept`` as they end, and a run that was stopped goes on; a change to the code starts anew. A peer
-that is not installed (requirements.txt) is left out, and the report says so.
+Searches are kept in ``--kept`` as they end, and a run that was stopped goes on; a change to the code starts anew. A
+peer that is not installed (requirements.txt) is left out, and the report says so.
 """
 
 from __future__ import annotations

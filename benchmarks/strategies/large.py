@@ -87,7 +87,7 @@ def grown(ideas: int, seed: int = 1) -> TreeView:
 
 
 def measure() -> Mapping[str, Mapping[int, tuple[float, float]]]:
-    """Milliseconds of CPU a decision by strategy and size: the median, and the least, which other work disturbs least."""
+    """Milliseconds of CPU time a decision takes, by strategy and size: the median, and the least."""
     found: dict[str, dict[int, tuple[float, float]]] = {name: {} for name in OURS}
     for size in SIZES:
         view = grown(size)

@@ -25,7 +25,8 @@ from pydantic_settings import (
 
 from .errors import UsageError
 from .model import BASELINES, Backend, Precision, Provenance
-from .strategies.options import nearest, number_above, whole, wholes
+from .strategies import DEFAULT
+from .strategies.options import nearest, number_above, whole, wholes, yes_no
 
 FILE = "kernelgrove.toml"
 PREFIX = "KERNELGROVE_"
@@ -143,11 +144,12 @@ class SearchConfig(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     model: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_models)] = ("rules",)
-    strategy: Text = "branch"
+    strategy: Text = DEFAULT
     rounds: Count | None = None
     width: Wholes | None = None
     depth: Wholes | None = None
     top_k: Count | None = None
+    prune: Annotated[bool, BeforeValidator(yes_no)] | None = None
     options: Annotated[dict[str, Any], NoDecode, BeforeValidator(_options)] = {}
     device: Text = "auto"
     target: Text | None = None
@@ -178,7 +180,7 @@ class SearchConfig(BaseSettings):
     baselines: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_baselines)] = BASELINES[:2]
 
     #: Flags that are options of the strategy.
-    STRATEGY_FLAGS: ClassVar[tuple[str, ...]] = ("rounds", "width", "depth", "top_k")
+    STRATEGY_FLAGS: ClassVar[tuple[str, ...]] = ("rounds", "width", "depth", "top_k", "prune")
 
     @property
     def strategy_options(self) -> dict[str, Any]:
@@ -186,7 +188,8 @@ class SearchConfig(BaseSettings):
         given = {name: _plain(getattr(self, name)) for name in self.STRATEGY_FLAGS if getattr(self, name) is not None}
         both = sorted(set(given) & {key.replace("-", "_") for key in self.options})
         if both:
-            raise UsageError(f"--{both[0].replace('_', '-')} and -o {both[0]}=… are the same option: give one.")
+            flag = "no-prune" if both[0] == "prune" else both[0].replace("_", "-")
+            raise UsageError(f"--{flag} and -o {both[0]}=… are the same option: give one.")
         return {**{key: _plain(value) for key, value in self.options.items()}, **given}
 
     @property

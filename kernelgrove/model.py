@@ -463,6 +463,13 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Remeasure:
+    """Evaluate the program of *implementation*, which passed, once more: timed under seal, in a fresh process."""
+
+    implementation: int
+
+
+@dataclass(frozen=True)
 class Prune:
     node: int
     because: str
@@ -473,4 +480,4 @@ class Stop:
     because: str
 
 
-Action = Ideate | Implement | Repair | Rate | Prune | Stop
+Action = Ideate | Implement | Repair | Rate | Remeasure | Prune | Stop

@@ -25,7 +25,13 @@ _Models = Annotated[
     ),
 ]
 _Strategy = Annotated[
-    str | None, typer.Option("--strategy", metavar="NAME", help="branch or zero_shot.  [default: branch]")
+    str | None,
+    typer.Option(
+        "--strategy",
+        metavar="NAME",
+        help="branch, evolve, mcts, refine, tree_of_thought, zero_shot, or module:Class of your own."
+        "  [default: tree_of_thought]",
+    ),
 ]
 _Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds, the baseline's included.")]
 _Width = Annotated[str | None, typer.Option("--width", metavar="3,4,4,5", help="Ideas a round.")]
@@ -34,6 +40,7 @@ _TopK = Annotated[int | None, typer.Option("--top-k", help="How many of the best
 _More = Annotated[
     list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="An option of the strategy; repeatable.")
 ]
+_NoPrune = Annotated[bool, typer.Option("--no-prune", help="Give no idea up, however it does: -o prune=false.")]
 _Usd = Annotated[float | None, typer.Option("--budget-usd", help="Stop when proposers have cost this much.")]
 _Tokens = Annotated[int | None, typer.Option("--budget-tokens", help="Stop after this many tokens.")]
 _Evals = Annotated[int | None, typer.Option("--budget-evals", help="Stop after this many evaluations.")]
@@ -77,6 +84,7 @@ def run(
     depth: _Depth = None,
     top_k: _TopK = None,
     option: _More = None,
+    no_prune: _NoPrune = False,
     device: options.Device = None,
     target: options.Target = None,
     size: options.Size = None,
@@ -116,7 +124,7 @@ def run(
     on with `kernelgrove resume`. Exit code 1 when it is finished and nothing has passed.
     """
     flags = {
-        **_strategy_flags(model, strategy, rounds, width, depth, top_k, option),
+        **_strategy_flags(model, strategy, rounds, width, depth, top_k, option, no_prune),
         **_budget_flags(budget_usd, budget_tokens, budget_evals, budget_time, patience),
         **_model_flags(temperature, max_output_tokens, effort, model_policy, part, prompt_tokens, evaluator),
         "device": device,
@@ -183,6 +191,7 @@ def resume(
     depth: _Depth = None,
     top_k: _TopK = None,
     option: _More = None,
+    no_prune: _NoPrune = False,
     device: Annotated[
         str | None,
         typer.Option(
@@ -225,7 +234,7 @@ def resume(
     if target is not None and not from_replay:
         raise UsageError("--target of a search cannot change once it has started.", "Add --from-replay.")
     overrides = {
-        **_strategy_flags(model, strategy, rounds, width, depth, top_k, option),
+        **_strategy_flags(model, strategy, rounds, width, depth, top_k, option, no_prune),
         **_budget_flags(budget_usd, budget_tokens, budget_evals, budget_time, patience),
         **_model_flags(temperature, max_output_tokens, effort, model_policy, part, prompt_tokens, evaluator),
         "timeout": timeout,
@@ -275,6 +284,7 @@ def _strategy_flags(
     depth: str | None,
     top_k: int | None,
     option: list[str] | None,
+    no_prune: bool,
 ) -> dict[str, Any]:
     more = parse.assignments(option)
     return {
@@ -284,6 +294,7 @@ def _strategy_flags(
         "width": width,
         "depth": depth,
         "top_k": top_k,
+        "prune": False if no_prune else None,
         "options": more or None,
     }
 

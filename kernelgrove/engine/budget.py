@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from ..model import JobKind, StoppedBy, TreeView
+from ..model import ImplementationView, JobKind, StoppedBy, TreeView
 from ..ports import Store
+from ..strategies.allocation import better
 
 #: Kinds of job that end in an evaluation, or may.
 _EVALUATED = (JobKind.IMPLEMENT, JobKind.REPAIR, JobKind.EVALUATE)
@@ -132,8 +133,9 @@ def _reached(cap: float | None, used: float) -> bool:
 
 
 def evaluations_used(view: TreeView) -> int:
-    """Programs judged in this search; a duplicate is not judged again and does not count."""
-    return len({i.program for i in view.judged()})
+    """Evaluations made in this search: one a program, and one each time a program was measured again. A duplicate is
+    not judged again and does not count."""
+    return sum({i.program: 1 + len(i.remeasured) for i in view.judged()}.values())
 
 
 def evaluations_pending(view: TreeView) -> int:
@@ -142,12 +144,18 @@ def evaluations_pending(view: TreeView) -> int:
 
 
 def evaluations_since_best(view: TreeView) -> int:
-    """Judged implementations after the one that set the best time, in the order in which they were judged.
+    """Programs judged after the one that set the best time, in the order in which they were judged. It set it if its
+    interval, where it has one, says that it is better than all before.
 
     Zero while nothing has passed: patience is for a search that stands still, not for one that has not started.
     """
-    best = view.best(1)
-    if not best or best[0].evaluation is None:
-        return 0
-    at = best[0].evaluation.id
-    return len({i.program for i in view.judged() if i.evaluation is not None and i.evaluation.id > at})
+    first: dict[str, tuple[int, ImplementationView]] = {}
+    for i in view.judged():
+        first.setdefault(i.program, (min(e.id for e in (i.evaluation, *i.remeasured) if e is not None), i))
+    best: ImplementationView | None = None
+    stale = 0
+    for _, i in sorted(first.values(), key=lambda pair: pair[0]):
+        stale += best is not None
+        if i.ok and i.time_ms is not None and (best is None or better(i, best)):
+            best, stale = i, 0
+    return stale

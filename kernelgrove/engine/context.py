@@ -53,6 +53,9 @@ def request_for(
         idea=None if job.kind is JobKind.IDEATE or target.id == view.root else target.idea,
         variant=int(job.payload.get("variant", 0)),
         base=None if base_id is None else _attempt(view, _implementation(view, base_id), code, profile),
+        others=tuple(
+            _attempt(view, _implementation(view, other), code, profile) for other in job.payload.get("others", ())
+        ),
         failed=None if failed is None else _attempt(view, failed, code, profile),
         earlier=() if failed is None else _chain(view, failed),
         lineage=tuple(n.idea for n in view.lineage(target.id) if n.id != view.root),

@@ -27,6 +27,7 @@ from ..errors import (
 )
 from ..model import (
     PROPOSER_KINDS,
+    Action,
     EvaluationResult,
     JobKind,
     JobState,
@@ -36,6 +37,9 @@ from ..model import (
     TreeView,
 )
 from ..ports import EvaluatedResult, Evaluator, Job, JobResult, Proposer, SearchRecord, Strategy
+from ..strategies.allocation import confirmation, time_to_beat
+from ..strategies.fold import fold
+from ..strategies.pruners import nothing_left
 from .budget import Budget, Ledger, Spent, evaluations_pending, evaluations_since_best, evaluations_used
 from .calls import Answer, Policy, ask, assign, describe, result_of
 from .changes import Teller, changes, finished, idea_of
@@ -51,7 +55,8 @@ from .events import (
     Stopped,
     Stopping,
 )
-from .jobs import MAX_ATTEMPTS, BrokenContract, Ended, Owner, Runner, plan
+from .jobs import MAX_ATTEMPTS, Ended, Owner, Runner
+from .planning import BrokenContract, capacity, decide, plan
 from .proposers.failures import TRANSIENT, CallFailed, Failure
 from .proposers.limits import Halted
 from .purse import OverBudget, Purse
@@ -137,6 +142,7 @@ class Controller:
         self._soft = self._now = False
         self._told_stopping = False
         self._stop: Stop | None = None
+        self._floor: tuple[int, float | None] | None = None  # of the evaluation of this id
         self._fatal: KernelGroveError | None = None
         self._evaluator_failures = 0
         self._elapsed_before = 0.0
@@ -310,12 +316,15 @@ class Controller:
 
     def _decide(self, view: TreeView, spent: Spent) -> int:
         """Ask the strategy and record what it decides; how many jobs were planned."""
-        slots = self._budget.slots_left(spent, self._capacity(view))
+        judging = self._evaluator.parallel if self._evaluator else self._parallel
+        slots = self._budget.slots_left(spent, capacity(view, self._parallel, judging))
         if slots == 0:
             return 0
         rng = random.Random(stable_seed(view.seed, f"step:{view.step}"))
         try:
-            actions = list(self._strategy.propose(view, slots, rng))
+            actions = self._nothing_left(view) or decide(self._strategy, view, slots, rng)
+            if any(isinstance(action, Stop) for action in actions):
+                actions = [*confirmation(view)] or actions
             jobs = plan(view, actions, slots)
         except BrokenContract as error:
             raise StrategyFailed(f"Strategy {self._strategy.name!r} broke its contract: {error}.") from error
@@ -330,14 +339,17 @@ class Controller:
         self._store.record(self.search_id, view.step, actions, jobs, self._stop.because if self._stop else "")
         return len(jobs)
 
-    def _capacity(self, view: TreeView) -> int:
-        """How many more jobs keep all threads busy, with about one evaluation waiting a thread.
-
-        Few jobs are planned ahead: a strategy that learns from results should not have decided everything before.
-        """
-        asked = len(view.in_flight(*PROPOSER_KINDS))
-        room = self._parallel + 2 * (self._evaluator.parallel if self._evaluator else self._parallel)
-        return max(0, min(self._parallel - asked, room - len(view.in_flight())))
+    def _nothing_left(self, view: TreeView) -> list[Action]:
+        """A stop, where the leader takes what moving its bytes once takes; the evaluator may know what that is."""
+        leader = fold(view).leader
+        limits = getattr(self._strategy, "limits", None)
+        if leader is None or leader.evaluation is None or not getattr(limits, "prune", True):
+            return []
+        if self._floor is None or self._floor[0] != leader.evaluation.id:
+            detail = self._store.profile(leader.evaluation.id).get("detail") or {}
+            self._floor = (leader.evaluation.id, detail.get("floor_ms"))
+        reason = nothing_left(leader, self._floor[1]) if self._floor[1] else None
+        return [Stop(reason)] if reason else []
 
     # ------------------------------------------------------------------------------------------ running
 
@@ -374,7 +386,9 @@ class Controller:
         self._running[job.id] = job
         if job.kind is JobKind.EVALUATE:
             self._tell(JobStarted(job.id, job.kind, job.key, idea_of(view, job) or "", job.attempt))
-            self._runner.start(job, lambda: self._evaluate(job))
+            # A program measured again is the leader or as good: nothing it could fail to beat.
+            best = None if job.payload.get("again") else time_to_beat(view)
+            self._runner.start(job, lambda: self._evaluate(job, best))
         else:
             spent = self._spending() if self._proposers.learns else {}
             proposer = assign(self._proposers, job, view, spent, Counter(self._asked.values()))
@@ -390,14 +404,14 @@ class Controller:
             for model, (calls, unpriced, dollars) in self._store.spent_by_model(self.search_id).items()
         }
 
-    def _evaluate(self, job: Job) -> EvaluationResult:
-        """In a thread of its own: judge the program of *job*."""
+    def _evaluate(self, job: Job, best_ms: float | None) -> EvaluationResult:
+        """In a thread of its own: judge the program of *job*, whose time is to beat *best_ms*."""
         assert self._evaluator is not None
         program = job.payload.get("program")
         if program is None:
             view = self._store.tree(self.search_id)
             program = view.implementations[job.implementation or 0].program
-        return self._evaluator.evaluate(evaluation_request(self._spec, self._store.code(program)))
+        return self._evaluator.evaluate(evaluation_request(self._spec, self._store.code(program), best_ms))
 
     def _renew(self) -> None:
         if self._clock() - self._renewed < self._lease_s / 3:

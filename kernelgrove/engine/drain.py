@@ -15,6 +15,7 @@ from ..errors import Conflict, EnvironmentLacks, EvaluatorError
 from ..model import EvaluationResult, JobKind, JobState
 from ..ports import EvaluatedResult, Evaluator, Job
 from ..storage import SqliteStore
+from ..strategies.allocation import time_to_beat
 from .calls import describe
 from .evaluations import evaluation_request
 from .jobs import Ended, Owner, Runner
@@ -110,11 +111,10 @@ class Drain:
         def work() -> EvaluationResult:
             view = self._store.tree(job.search)
             program = job.payload.get("program") or view.implementations[job.implementation or 0].program
-            best = view.best(1)
+            # A program measured again is the leader or as good: nothing it could fail to beat.
+            best = None if job.payload.get("again") else time_to_beat(view)
             return self._evaluator.evaluate(
-                evaluation_request(
-                    self._specs[job.search], self._store.code(program), best[0].time_ms if best else None
-                )
+                evaluation_request(self._specs[job.search], self._store.code(program), best)
             )
 
         return work

@@ -1,17 +1,4 @@
-"""Jobs: from a strategy's actions to planned jobs with stable keys, who owns a lease, and threads to run them.
-
-A key is built from tree addresses, never from ids, so that it is the same whatever the order in which independent
-jobs finished, and a recorded completion is found by it again:
-
-==========  ==================================================
-ideate      ``ideate:<parent address>:<base address or ->:<n>``
-implement   ``implement:<node address>:<variant>``
-repair      ``repair:<implementation address>:<n>``
-rate        ``rate:<node addresses, comma>:<n>``
-==========  ==================================================
-
-where *n* counts earlier jobs of the same prefix.
-"""
+"""Jobs: who owns a lease, and threads to run them."""
 
 from __future__ import annotations
 
@@ -19,97 +6,17 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from ..model import Action, Ideate, Implement, JobKind, NodeState, Prune, Rate, Repair, Stop, TreeView
-from ..ports import Job, PlannedJob
-
-# ------------------------------------------------------------------------------------------------- planning
-
+from ..ports import Job
 
 #: How often a job is tried before it is given up: the first time, and two more.
 MAX_ATTEMPTS = 3
-
-
-class BrokenContract(Exception):
-    """A strategy returned something it must not; the message says what."""
-
-
-def plan(view: TreeView, actions: Sequence[Action], slots: int) -> list[PlannedJob]:
-    """The jobs that *actions* ask for, in order. Raises BrokenContract for a missing or pruned node, an
-    implementation that is not there, an implementation asked for twice, or more than *slots* jobs."""
-    taken = {job.key for job in view.jobs}
-    pruned = {a.node for a in actions if isinstance(a, Prune)}
-    jobs: list[PlannedJob] = []
-    for action in actions:
-        if isinstance(action, Prune):
-            if action.node not in view.nodes or action.node == view.root:
-                raise BrokenContract(f"it prunes node {action.node}, which is the root or not in the tree")
-            continue
-        if isinstance(action, Stop):
-            continue
-        for node in _nodes(view, action):
-            if node not in view.nodes:
-                raise BrokenContract(f"it acts on node {node}, which is not in the tree")
-            if node in pruned or view.nodes[node].state is NodeState.PRUNED:
-                raise BrokenContract(f"it acts on node {node}, which is pruned")
-        job = _job(view, action, taken)
-        if job.key in taken:
-            raise BrokenContract(f"it asks twice for {job.key}")
-        taken.add(job.key)
-        jobs.append(job)
-    if len(jobs) > slots:
-        raise BrokenContract(f"it asks for {len(jobs)} jobs where {slots} may be planned")
-    return jobs
-
-
-def _nodes(view: TreeView, action: Action) -> tuple[int, ...]:
-    if isinstance(action, Ideate):
-        if action.base is not None and action.base not in view.implementations:
-            raise BrokenContract(f"it builds on implementation {action.base}, which is not in the tree")
-        if action.count < 1:
-            raise BrokenContract(f"it asks for {action.count} ideas")
-        return (action.parent,)
-    if isinstance(action, Implement):
-        return (action.node,)
-    if isinstance(action, Repair):
-        if action.implementation not in view.implementations:
-            raise BrokenContract(f"it repairs implementation {action.implementation}, which is not in the tree")
-        return (view.implementations[action.implementation].node,)
-    return action.nodes if isinstance(action, Rate) else ()
-
-
-def _job(view: TreeView, action: Action, taken: set[str]) -> PlannedJob:
-    if isinstance(action, Ideate):
-        base = "-" if action.base is None else view.implementations[action.base].address
-        payload = {"parent": action.parent, "base": action.base, "count": action.count, "round": action.round}
-        key = _numbered(f"{JobKind.IDEATE}:{view.nodes[action.parent].address}:{base}", taken)
-        return PlannedJob(JobKind.IDEATE, key, payload, node=action.parent, implementation=action.base)
-    if isinstance(action, Implement):
-        key = f"{JobKind.IMPLEMENT}:{view.nodes[action.node].address}:{action.variant}"
-        return PlannedJob(JobKind.IMPLEMENT, key, {"node": action.node, "variant": action.variant}, node=action.node)
-    if isinstance(action, Repair):
-        failed = view.implementations[action.implementation]
-        key = _numbered(f"{JobKind.REPAIR}:{failed.address}", taken)
-        payload = {"node": failed.node, "implementation": failed.id}
-        return PlannedJob(JobKind.REPAIR, key, payload, node=failed.node, implementation=failed.id)
-    if isinstance(action, Rate):
-        addresses = ",".join(view.nodes[n].address for n in action.nodes)
-        return PlannedJob(JobKind.RATE, _numbered(f"{JobKind.RATE}:{addresses}", taken), {"nodes": list(action.nodes)})
-    raise BrokenContract(f"{type(action).__name__} is not an action that becomes a job")
-
-
-def _numbered(prefix: str, taken: set[str]) -> str:
-    number = 0
-    while f"{prefix}:{number}" in taken:
-        number += 1
-    return f"{prefix}:{number}"
-
 
 # ------------------------------------------------------------------------------------------------- ownership
 

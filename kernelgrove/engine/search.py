@@ -34,7 +34,7 @@ Listener = Callable[[Event], None]
 #: Settings that a resumed search may be given anew: they change no figure's meaning.
 RENEWABLE = frozenset(
     {
-        *("model", "strategy", "options", "rounds", "width", "depth", "top_k"),
+        *("model", "strategy", "options", "rounds", "width", "depth", "top_k", "prune"),
         *("budget_usd", "budget_tokens", "budget_evals", "budget_time", "patience"),
         *("temperature", "max_output_tokens", "effort", "model_policy", "parts", "prompt_tokens", "providers"),
         *("timeout", "parallel", "evaluator"),

@@ -1,9 +1,14 @@
-"""Branch: rounds of ideas, several implementations an idea, the best *k* across rounds as what to build on.
+"""Branch: rounds of ideas, implementations of each, and the best *k* across rounds as what to build on.
 
-Round 0 is one direct translation of the reference. Each later round asks for ``widths`` ideas, spread over the bank
-(the best ``bank`` implementations of earlier rounds), writes ``depths`` implementations of each, repairs some of the
-failed ones, and ends when all are judged. The defaults are those of the published search that this one follows
-(CRFM, "Surprisingly fast AI-generated kernels", 2025): 5 rounds, 3 4 4 5 ideas, 2 3 3 3 implementations, bank of 5.
+Round 0 is one direct translation of the reference. Each later round asks for ``widths`` ideas for programs of the
+bank (the best ``bank`` of earlier rounds, slower ones than the leader among them: a published winning path had four
+slower steps in thirteen), most of them for the most promising: the fastest, less ``spread`` for each idea it had
+before.
+
+Every idea is implemented once; what fails is repaired while that is likely to work, under a quota of its own, and
+implemented anew, up to ``depths`` times in all, while nothing of it has passed. With ``together`` all ``depths`` are
+written at once, as the published search did (CRFM, "Surprisingly fast AI-generated kernels", 2025: 5 rounds,
+3 4 4 5 ideas, 2 3 3 3 implementations, bank of 5; the defaults are its).
 
 Everything is decided from earlier rounds alone, and ideas are asked for one job at a time (so that each is told of
 those before it): the order in which the jobs of a round finish changes nothing.
@@ -11,40 +16,31 @@ those before it): the order in which the jobs of a round finish changes nothing.
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ..model import Action, Ideate, Implement, ImplementationView, JobKind, NodeState, NodeView, Repair, Stop, TreeView
-from . import pruners
-from .fold import (
-    REPAIRABLE,
-    asked_variants,
-    bank,
-    by_address,
-    jobs_of,
-    nodes_of_round,
-    place,
-    repairs_before,
-    verdict,
-)
-from .options import Option, number_above, whole, wholes, yes_no
+from ..model import Action, Ideate, Implement, JobKind, NodeState, NodeView, Prune, Stop, TreeView
+from . import pruners, repairs
+from .fold import Fold, by_address, fold
+from .options import Option, at, lists_match_rounds, number_from, whole, wholes, yes_no
 
 OPTIONS = (
     Option("rounds", 5, whole(1), "rounds, the baseline implementation (round 0) included"),
-    Option(
-        "widths", (3, 4, 4, 5), wholes(1), "ideas in rounds 1, 2, …; the last number holds for the rest", ("width",)
-    ),
-    Option("depths", (2, 3, 3, 3), wholes(1), "implementations an idea, by round as above", ("depth",)),
+    Option("widths", (3, 4, 4, 5), wholes(1), "ideas in rounds 1, 2, …, or one number for all", ("width",)),
+    Option("depths", (2, 3, 3, 3), wholes(1), "implementations an idea, by round as above, at most", ("depth",)),
     Option("bank", 5, whole(1), "how many of the best implementations ideas build on", ("top_k",)),
-    Option("repairs", 1, whole(0, 10), "repairs in a row of one failed implementation; 0: none"),
-    Option("repair_quota", 4, whole(0), "repairs a round, apart from its ideas"),
-    Option("prune", True, yes_no, "give up nodes that are hopeless, keep failing or improve nothing"),
-    Option("hopeless", 4.0, number_above(1.0), "how many times slower than the best is hopeless"),
-    Option("failures", 3, whole(1), "how many equal failures give a node up"),
+    Option("spread", 0.1, number_from(0.0), "nats of speed that an idea had before takes off a program's promise"),
+    Option("together", False, yes_no, "write all implementations of an idea at once"),
+    *repairs.OPTIONS,
+    Option("repair_quota", 12, whole(0), "repairs a round, apart from its ideas"),
+    *pruners.OPTIONS,
 )
 
-_Source = tuple[int, int | None]  # (parent node, base implementation)
+
+def settle(values: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises UsageError for lists that do not match the rounds."""
+    return lists_match_rounds("branch", values, given, ("widths", "depths"))
 
 
 class Branch:
@@ -58,109 +54,108 @@ class Branch:
         widths: Sequence[int] = (3, 4, 4, 5),
         depths: Sequence[int] = (2, 3, 3, 3),
         bank: int = 5,
-        repairs: int = 1,
-        repair_quota: int = 4,
-        prune: bool = True,
-        hopeless: float = 4.0,
-        failures: int = 3,
+        spread: float = 0.1,
+        together: bool = False,
+        repairs: int = 3,
+        repair_quota: int = 12,
+        **limits: Any,
     ) -> None:
         self.rounds = rounds
         self.widths = tuple(widths)
         self.depths = tuple(depths)
         self.bank = bank
+        self.spread = spread
+        self.together = together
         self.repairs = repairs
         self.repair_quota = repair_quota
-        self.prune = prune
-        self.limits = pruners.Limits(hopeless, failures)
+        self.limits = pruners.Limits(**limits)
 
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
-        for round_ in range(self.rounds):
-            work, waiting = self._round(view, round_)
+        index = fold(view)
+        latest = _latest(index)
+        for round_ in range(latest, self.rounds):
+            work = self._round(index, round_)
             if work:
-                return [*self._prunes(view, round_), *work[:slots]]
-            if waiting:
+                # Earlier rounds are over and change no more: they are pruned once, when this one begins.
+                return [*(self._prunes(index, round_) if round_ > latest else ()), *work[:slots]]
+            if index.flying:
                 return []
-            if round_ and not nodes_of_round(view, round_):
-                return [*self._prunes(view, round_), Stop(_no_more_ideas(view, round_))]
-        return [*self._prunes(view, self.rounds), Stop(f"all {self.rounds} rounds are done")]
+            if round_ and not index.of_round(round_):
+                return [*self._prunes(index, round_), Stop(_no_more_ideas(index, round_))]
+        return [*self._prunes(index, self.rounds), Stop(f"all {self.rounds} rounds are done")]
 
-    def _round(self, view: TreeView, round_: int) -> tuple[list[Action], bool]:
-        """What to ask for in this round now, and whether something of it is still under way."""
+    def _round(self, index: Fold, round_: int) -> list[Action]:
+        """What to ask for in this round now."""
         work: list[Action] = []
-        if round_ == 0:
-            nodes: tuple[NodeView, ...] = (view.nodes[view.root],)
-            depth = 1
-        else:
-            nodes = nodes_of_round(view, round_)
-            depth = _at(self.depths, round_)
-            work += self._ideas(view, round_, len(nodes))
-        for node in nodes:
-            if node.state is NodeState.OPEN:
-                asked = asked_variants(view, node.id)
-                work += [Implement(node.id, v) for v in range(depth) if v not in asked]
-        waiting = bool(view.in_flight())
-        if not work and not waiting:
-            work += self._repairs(view, nodes)
-        return work, waiting
+        nodes, depth = [index.root], 1
+        if round_:
+            nodes, depth = index.of_round(round_), at(self.depths, round_)
+            work += self._ideas(index, round_, len(nodes))
+        nodes = [n for n in nodes if n.state is NodeState.OPEN]
+        first = range(depth if self.together else 1)
+        work += [Implement(n.id, v) for n in nodes for v in first if v not in index.asked(n.id)]
+        if work or index.flying:
+            return work
+        return self._repairs(index, nodes) or [
+            Implement(n.id, len(index.asked(n.id)))
+            for n in nodes
+            if index.best_of(n.id) is None and len(index.asked(n.id)) < depth
+        ]
 
-    def _ideas(self, view: TreeView, round_: int, got: int) -> list[Action]:
+    def _ideas(self, index: Fold, round_: int, got: int) -> list[Action]:
         """The round's next request for ideas, unless one is under way or the round has all of its ideas.
 
-        The ideas still missing are shared evenly among the sources still to be asked; what one does not give
-        falls to the next. So a source that has run dry costs one request, not the round.
+        What a program's request does not bring falls to the next. So one that has run dry costs a request, not a round.
         """
-        asks = [j for j in jobs_of(view, JobKind.IDEATE) if j.payload.get("round") == round_]
-        missing = _at(self.widths, round_) - got
+        asks = [j for j in index.jobs(JobKind.IDEATE) if j.payload["round"] == round_]
+        missing = at(self.widths, round_) - got
         if missing <= 0 or any(j.in_flight for j in asks):
             return []
-        asked = {(j.payload.get("parent"), j.payload.get("base")) for j in asks}
-        sources = self._sources(view, round_)
-        source = next((s for s in sources if s not in asked), None)
-        if source is None:
+        asked = {j.payload["base"] for j in asks}
+        shares = self._shares(index, round_)
+        left = [base for base in shares if base not in asked]
+        if not left:
             return []
-        shared = min(_at(self.widths, round_), len(sources)) - len(asks)
-        return [Ideate(source[0], source[1], math.ceil(missing / max(1, shared)), round_)]
+        base = left[0]
+        due = sum(shares.get(b, 0) for b in asked) - got + shares[base] if shares[base] else missing
+        parent = index.root.id if base is None else index.view.implementations[base].node
+        # The shares may have moved since the round began, where a program was measured again.
+        return [Ideate(parent, base, max(1, min(missing, due)), round_)]
 
-    def _sources(self, view: TreeView, round_: int) -> list[_Source]:
-        """Where ideas come from: the bank, best first; the bare reference first in round 1, as a last resort later."""
-        root: _Source = (view.root, None)
-        best: list[_Source] = [(i.node, i.id) for i in bank(view, self.bank, before_round=round_)]
-        return [root, *best] if round_ == 1 else [*best, root]
+    def _shares(self, index: Fold, round_: int) -> dict[int | None, int]:
+        """How many of the round's ideas are for each program of the bank, the most promising first. Those with none,
+        and the bare reference at last, stand in for what the others do not bring."""
+        bank = index.bank(self.bank, before_round=round_)
+        asked = {i.id: index.asked_of(i.id, before_round=round_) for i in bank}
+        shares: dict[int | None, int] = {}
+        for _ in range(at(self.widths, round_) if bank else 0):
+            best = max(bank, key=lambda i: index.worth(i, asked[i.id], self.spread))
+            asked[best.id] += 1
+            shares[best.id] = shares.get(best.id, 0) + 1
+        return shares | {i.id: 0 for i in bank if i.id not in shares} | {None: 0}
 
-    def _repairs(self, view: TreeView, nodes: Sequence[NodeView]) -> list[Action]:
+    def _repairs(self, index: Fold, nodes: Sequence[NodeView]) -> list[Action]:
         """Repairs of what failed in these nodes, in tree order, while the round's quota lasts.
 
         Asked only when all of the round is judged: with a quota, who gets one must not depend on who failed first.
         """
-        repaired = [view.implementations[j.implementation] for j in jobs_of(view, JobKind.REPAIR) if j.implementation]
-        mine = {n.id for n in nodes if n.state is NodeState.OPEN}
-        left = self.repair_quota - sum(i.node in mine for i in repaired)
-        seen = {i.program for i in repaired}
-        found: list[Action] = []
-        for i in sorted(view.implementations.values(), key=lambda i: place(view, i)):
-            if i.node in mine and i.program not in seen and self._repairable(view, i) and len(found) < left:
-                seen.add(i.program)
-                found.append(Repair(i.id))
-        return found
+        written = sorted((i for n in nodes for i in index.implementations(n.id)), key=index.place)
+        left = self.repair_quota - sum(index.repaired.get(i.id, 0) for i in written)
+        return [*repairs.worth_it(index, written, self.repairs)[: max(0, left)]]
 
-    def _repairable(self, view: TreeView, implementation: ImplementationView) -> bool:
-        found = verdict(view, implementation)
-        return found is not None and found.outcome in REPAIRABLE and repairs_before(view, implementation) < self.repairs
-
-    def _prunes(self, view: TreeView, before_round: int) -> list[Action]:
+    def _prunes(self, index: Fold, before_round: int) -> list[Prune]:
         """Prunes among the rounds that are over; what is in the bank stays."""
-        if not self.prune:
-            return []
-        over = sorted((n for n in view.nodes.values() if n.round < before_round), key=lambda n: by_address(n.address))
-        best = bank(view, self.bank, before_round=before_round)
-        return pruners.prune(view, over, {i.node for i in best}, best[0] if best else None, self.limits)
+        over = [n for n in index.view.nodes.values() if n.round < before_round and n.state is NodeState.OPEN]
+        keep = {i.node for i in index.bank(self.bank, before_round=before_round)}
+        return pruners.prune(index, sorted(over, key=lambda n: by_address(n.address)), keep, self.limits)
 
 
-def _at(values: Sequence[int], round_: int) -> int:
-    """The value for round 1, 2, …; the last one holds for all further rounds."""
-    return values[min(round_, len(values)) - 1]
+def _latest(index: Fold) -> int:
+    """The highest round that ideas were asked for in; 0 before the first. Those before it are over."""
+    return max((int(j.payload["round"]) for j in index.jobs(JobKind.IDEATE)), default=0)
 
 
-def _no_more_ideas(view: TreeView, round_: int) -> str:
-    reasons = [j.reason for j in jobs_of(view, JobKind.IDEATE) if j.payload.get("round") == round_ and j.reason]
+def _no_more_ideas(index: Fold, round_: int) -> str:
+    asks = [j for j in index.jobs(JobKind.IDEATE) if j.payload["round"] == round_]
+    reasons = [j.reason for j in asks if j.reason]
     return f"no more ideas in round {round_}" + (f" (the last request failed: {reasons[-1]})" if reasons else "")

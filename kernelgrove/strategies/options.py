@@ -50,7 +50,7 @@ def read(strategy: str, options: Sequence[Option], given: Mapping[str, Any]) -> 
             hint = nearest(key.replace("-", "_"), spelled)
             raise UsageError(
                 f"strategy {strategy!r} has no option {key!r}{f': did you mean {hint!r}?' if hint else '.'}",
-                f"There are: {', '.join(o.name for o in options)}",
+                f"There are: {', '.join(o.name for o in options)}" if options else "It has none.",
             )
         if option.name in seen:
             raise UsageError(f"{seen[option.name]} and {key} are the same option of strategy {strategy!r}: give one.")
@@ -60,6 +60,12 @@ def read(strategy: str, options: Sequence[Option], given: Mapping[str, Any]) -> 
         except ValueError as error:
             raise UsageError(f"{option.name}={_typed(value)} of strategy {strategy!r} must be {error}.") from None
     return values
+
+
+def names_of(options: Sequence[Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """*given* under the names that *options* have. All of them are known."""
+    spelled = {alias: option.name for option in options for alias in (option.name, *option.aliases)}
+    return {spelled[key.replace("-", "_")]: value for key, value in given.items()}
 
 
 def _typed(value: Any) -> str:
@@ -101,6 +107,35 @@ def wholes(least: int) -> Reader:
     return reader
 
 
+def at(values: Sequence[int], round_: int) -> int:
+    """The value for round 1, 2, …; the last one holds for all further rounds."""
+    return values[min(round_, len(values)) - 1]
+
+
+def lists_match_rounds(
+    strategy: str, values: dict[str, Any], given: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+    """*values* with ``rounds`` as many as a list that was *given* is for (the baseline's round has no number).
+
+    Raises UsageError for a list of another length than the rounds that were given, or than another list.
+    """
+    told = "rounds" in given
+    for name in names:
+        numbers = values[name]
+        if name not in given or len(numbers) == 1:
+            continue
+        after = values["rounds"] - 1
+        if not told:
+            told, values = True, {**values, "rounds": len(numbers) + 1}
+        elif len(numbers) != after:
+            raise UsageError(
+                f"{name}={_typed(numbers)} of strategy {strategy!r}: {len(numbers)} numbers, and {after} round"
+                f"{'' if after == 1 else 's'} after the baseline's (rounds={values['rounds']}).",
+                "Give one number for each, or one for all.",
+            )
+    return values
+
+
 def number_above(least: float) -> Reader:
     """A finite number above *least*."""
 
@@ -116,6 +151,46 @@ def number_above(least: float) -> Reader:
         return number
 
     return reader
+
+
+def number_from(least: float) -> Reader:
+    """A finite number from *least*."""
+
+    def reader(value: Any) -> float:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = float(value)
+            if not math.isfinite(number) or number < least:
+                raise ValueError
+        except (ValueError, TypeError):
+            raise ValueError(f"a number from {least:g}") from None
+        return number
+
+    return reader
+
+
+def one_of(*words: str) -> Reader:
+    """One of these words."""
+
+    def reader(value: Any) -> str:
+        word = str(value).strip().lower()
+        if word not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return word
+
+    return reader
+
+
+def share(value: Any) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(value)
+        if isinstance(value, bool) or not 0 <= number <= 1:
+            raise ValueError
+    except (ValueError, TypeError):
+        raise ValueError("a number from 0 to 1") from None
+    return number
 
 
 def yes_no(value: Any) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import islice
 
 from ..model import Action, Implement, Stop, TreeView
-from .fold import asked_variants
+from .fold import fold
 from .options import Option, whole
 
 OPTIONS = (Option("samples", 4, whole(1), "independent implementations of the reference", ("n",)),)
@@ -21,10 +22,11 @@ class ZeroShot:
         self.samples = samples
 
     def propose(self, view: TreeView, slots: int, rng: random.Random) -> Sequence[Action]:
-        asked = asked_variants(view, view.root)
-        missing = [v for v in range(self.samples) if v not in asked]
-        if missing:
-            return [Implement(view.root, variant) for variant in missing[:slots]]
-        if view.in_flight():
+        asked = fold(view).translated
+        missing = (Implement(view.root, variant) for variant in range(self.samples) if variant not in asked)
+        work = list(islice(missing, slots))
+        if work:
+            return work
+        if fold(view).flying:
             return []
         return [Stop(f"all {self.samples} samples are judged")]

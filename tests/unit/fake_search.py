@@ -52,7 +52,7 @@ def spec(**changed: Any) -> SearchSpec:
 
 
 #: Options of ``branch`` for a tree of three nodes.
-SMALL = {"rounds": 2, "widths": 2, "depths": 2}
+SMALL = {"rounds": 2, "widths": 2, "depths": 2, "together": True}
 
 
 def dice(*words: object) -> float:
@@ -189,7 +189,7 @@ def run_in_another_process(db: str, search: int, started: Any, ended: Any) -> No
         store.search(search)
         proposer = FakeProposer(delay=lambda request: 0.03 * dice("ask", request.key))
         evaluator = FakeEvaluator(delay=lambda request: 0.05 * dice("judge", request.code))
-        strategy = strategies.make("branch", {"rounds": 3, "widths": 2, "depths": 2})
+        strategy = strategies.make("branch", {"rounds": 3, "widths": 2, "depths": 2, "together": True})
         run = Controller(store, search, strategy, [proposer], evaluator, Budget())
         started.set()
         ended.send(str(run.run()))

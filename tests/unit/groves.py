@@ -19,7 +19,8 @@ def _finished() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made.db"
         with open_store(path, create=True) as store:
-            strategy = strategies.make("branch", {"rounds": 4, "widths": 2, "depths": 2})
+            options = {"rounds": 4, "widths": 2, "depths": 2, "together": True, "spread": 1.0, "steps": 1}
+            strategy = strategies.make("branch", options)
             controller(store, FakeProposer(failing=0.35), strategy=strategy).run()
         return path.read_bytes()
 

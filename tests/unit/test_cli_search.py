@@ -28,7 +28,8 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "nan.py").write_text(PROBLEM + "# no good\n")
 
 
-RUN = ["run", "problem.py", "--model", "muse", "--rounds", "2", "--width", "2", "--depth", "3", "--seed", "1"]
+RUN = ["run", "problem.py", "--model", "muse", "--strategy", "branch", "-o", "together=true", "--seed", "1"]
+RUN += ["--rounds", "2", "--width", "2", "--depth", "3"]
 
 
 def document(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:

@@ -40,8 +40,9 @@ def test_a_lineage_goes_from_the_root_to_the_one_asked_for(grove: Path, capsys: 
     with open_store(grove) as store:
         view = store.tree(1)
     path = view.lineage(view.implementations[int(asked[1:])].node)
-    assert [step["node"] for step in steps] == [f"n{node.id}" for node in path] and len(path) == 4
-    assert steps[0]["implementation"] is None and steps[1]["builds_on"] is None, "it was written from the reference"
+    assert [step["node"] for step in steps] == ["n1", *(f"n{node.id}" for node in path)] and len(path) == 4
+    assert steps[0]["builds_on"] is None, "it was written from the reference"
+    assert steps[1]["repair_of"] == steps[0]["implementation"] is not None
     assert steps[-1]["implementation"] == asked
     for before, after in itertools.pairwise(steps[1:]):
         assert after["builds_on"] == before["implementation"]
@@ -50,12 +51,13 @@ def test_a_lineage_goes_from_the_root_to_the_one_asked_for(grove: Path, capsys: 
 def test_what_was_taken_from_another_branch_is_a_step(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = deepest(grove)
     before = told(capsys, "lineage", asked, "--db", grove)["steps"]
-    other, home = ask(grove, "SELECT id, node_id FROM implementation WHERE address = 'r.1-0/0'")[0]
-    change(grove, f"UPDATE node SET base_id = {other} WHERE id = {before[2]['node'][1:]}")
+    other, home = ask(grove, "SELECT id, node_id FROM implementation WHERE address = 'r.0-1/0'")[0]
+    change(grove, f"UPDATE node SET base_id = {other} WHERE id = {before[3]['node'][1:]}")
     steps = told(capsys, "lineage", asked, "--db", grove)["steps"]
-    assert [step["node"] for step in steps] == ["n1", before[1]["node"], f"n{home}", *(s["node"] for s in before[2:])]
-    assert steps[1]["implementation"] is None and steps[2]["implementation"] == f"i{other}"
-    assert steps[3]["gain"] == pytest.approx(steps[2]["time_ms"] / steps[3]["time_ms"])
+    nodes = [step["node"] for step in before]
+    assert [step["node"] for step in steps] == [*nodes[:3], f"n{home}", *nodes[3:]]
+    assert steps[2]["implementation"] is None and steps[3]["implementation"] == f"i{other}"
+    assert steps[4]["gain"] == pytest.approx(steps[3]["time_ms"] / steps[4]["time_ms"])
 
 
 def test_gains_multiply_to_the_speedup_of_the_last(grove: Path, capsys: pytest.CaptureFixture[str]) -> None:

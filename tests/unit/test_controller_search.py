@@ -39,7 +39,7 @@ def go_on(store: SqliteStore, id_: int, evaluator: FakeEvaluator | None = None, 
 def test_all_that_it_was_started_with_is_stored(store: SqliteStore) -> None:
     id_ = begin(store, budget_evals=3, temperature=0.5, name="first", precision="tf32", timeout="2m")
     spec = store.search(id_).spec
-    assert (spec.strategy, spec.strategy_options) == ("branch", {"rounds": 2, "width": [2], "depth": [1]})
+    assert (spec.strategy, spec.strategy_options) == ("tree_of_thought", {"rounds": 2, "width": [2], "depth": [1]})
     assert (spec.name, spec.seed, spec.precision, spec.models) == ("first", 3, "tf32", ("rules",))
     assert spec.options["budget_evals"] == 3 and spec.options["timeout_s"] == 120 and spec.options["temperature"] == 0.5
     assert spec.device == DEVICE

@@ -15,7 +15,7 @@ from fake_search import FakeEvaluator, controller, spec
 
 from kernelgrove import strategies
 from kernelgrove.engine import events as told
-from kernelgrove.engine import jobs
+from kernelgrove.engine import jobs, planning
 from kernelgrove.engine.context import ROOT_IDEA
 from kernelgrove.engine.controller import Controller
 from kernelgrove.engine.interrupt import guard
@@ -138,7 +138,7 @@ def test_jobs_of_a_controller_that_died_are_taken_back_at_once(store: SqliteStor
     assert dead.alive() is False
     store.set_status(search, SearchStatus.RUNNING, None, str(dead))
     view = store.tree(search)
-    store.record(search, 0, [Implement(1)], jobs.plan(view, [Implement(1)], 1))
+    store.record(search, 0, [Implement(1)], planning.plan(view, [Implement(1)], 1))
     assert store.claim(search, str(dead), [JobKind.IMPLEMENT], 3600) is not None
     heard: list[told.Event] = []
     assert controller(store, search=search, events=heard.append).run() is StoppedBy.STRATEGY

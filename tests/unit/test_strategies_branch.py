@@ -2,107 +2,34 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
+from strategy_trees import Tree
 
 from kernelgrove import strategies
 from kernelgrove.errors import UsageError
-from kernelgrove.model import (
-    Action,
-    Basis,
-    EvaluationView,
-    Idea,
-    Ideate,
-    Implement,
-    ImplementationView,
-    JobKind,
-    JobState,
-    JobView,
-    NodeState,
-    NodeView,
-    Outcome,
-    Prune,
-    Repair,
-    Stage,
-    Stop,
-    TreeView,
-)
+from kernelgrove.model import Basis, Ideate, Implement, JobKind, JobState, Outcome, Prune, Repair, Stop
+from kernelgrove.strategies.fold import Fold
 
 OK, WRONG = Outcome.OK, Outcome.WRONG_RESULT
-
-
-class Tree:
-    """Builds a view by hand; the root is node 1."""
-
-    def __init__(self) -> None:
-        self.nodes = {1: NodeView(1, None, None, "r", 0, Idea("reference"), NodeState.OPEN, None, "")}
-        self.implementations: dict[int, ImplementationView] = {}
-        self.jobs: list[JobView] = []
-
-    def job(self, kind: JobKind, state: JobState, node: int | None, implementation: int | None, **payload: Any) -> None:
-        id_ = len(self.jobs) + 1
-        self.jobs.append(JobView(id_, kind, state, node, implementation, f"{kind}:{id_}", payload, "said why"))
-
-    def asked(
-        self, parent: int, base: int | None, round_: int, count: int = 1, state: JobState = JobState.DONE
-    ) -> None:
-        self.job(JobKind.IDEATE, state, parent, base, parent=parent, base=base, count=count, round=round_)
-
-    def node(self, parent: int = 1, base: int | None = None, round_: int = 1) -> int:
-        id_ = len(self.nodes) + 1
-        address = f"{self.nodes[parent].address}.0-{id_}"
-        self.nodes[id_] = NodeView(id_, parent, base, address, round_, Idea(f"i{id_}"), NodeState.OPEN, None, "")
-        return id_
-
-    def written(
-        self, node: int, outcome: Outcome | None, time: float | None = None, *, program: str = "", **more: Any
-    ) -> int:
-        """An implementation of *node* with its job; judged unless *outcome* is None."""
-        id_ = len(self.implementations) + 1
-        variant = sum(j.kind is JobKind.IMPLEMENT and j.node == node for j in self.jobs)
-        repair_of = more.get("repair_of")
-        if repair_of is None:
-            self.job(JobKind.IMPLEMENT, JobState.DONE, node, None, variant=variant)
-        else:
-            self.job(JobKind.REPAIR, JobState.DONE, node, repair_of)
-        evaluation = None
-        if outcome is not None:
-            basis = more.get("basis", Basis.PROJECTED)
-            evaluation = EvaluationView(id_, outcome, Stage.TIME, "", basis, time, {}, {})
-        address = f"{self.nodes[node].address}/{variant}"
-        self.implementations[id_] = ImplementationView(
-            id_, node, address, repair_of, program or f"p{id_}", more.get("duplicate_of"), "", evaluation
-        )
-        return id_
-
-    def view(self) -> TreeView:
-        return TreeView(1, 0, 0, 1, self.nodes, self.implementations, tuple(self.jobs))
-
-    def ask(self, slots: int = 9, name: str = "branch", **options: Any) -> list[Action]:
-        return list(strategies.make(name, options).propose(self.view(), slots, random.Random(0)))
 
 
 def test_round_zero_is_one_translation_of_the_reference() -> None:
     assert Tree().ask() == [Implement(1, 0)]
 
 
-def test_the_first_ideas_come_from_the_reference_and_then_from_the_baseline() -> None:
+def test_the_first_ideas_build_on_the_baseline() -> None:
     tree = Tree()
     baseline = tree.written(1, OK, 1.0)
-    assert tree.ask() == [Ideate(1, None, 2, 1)]  # 3 ideas over 2 sources
-    tree.asked(1, None, 1, 2)
-    tree.node()
-    tree.node()
-    assert Ideate(1, baseline, 1, 1) in tree.ask()
+    assert tree.ask() == [Ideate(1, baseline, 3, 1)]
 
 
 def test_ideas_that_a_source_does_not_give_are_asked_of_the_next() -> None:
     tree = Tree()
     baseline = tree.written(1, OK, 1.0)
-    tree.asked(1, None, 1, 2)  # gave nothing
-    assert tree.ask() == [Ideate(1, baseline, 3, 1)]
+    tree.asked(1, baseline, 1, 3)  # gave nothing
+    assert tree.ask() == [Ideate(1, None, 3, 1)]
 
 
 def test_one_request_for_ideas_at_a_time() -> None:
@@ -129,17 +56,16 @@ def test_ideas_are_spread_over_the_bank_best_first() -> None:
     nodes = [tree.node() for _ in range(2)]
     best = tree.written(nodes[1], OK, 1.0)
     tree.written(nodes[0], OK, 2.0)
-    asked = tree.ask(rounds=3, widths="2,2", depths=1, bank=2)
-    assert asked == [Ideate(nodes[1], best, 1, 2)]
+    options = {"rounds": 3, "widths": "2,2", "depths": 1, "bank": 2}
+    assert tree.ask(**options, spread=0.1) == [Ideate(nodes[1], best, 2, 2)], "it is twice as fast as the next"
+    assert tree.ask(**options, spread=0.8) == [Ideate(nodes[1], best, 1, 2)], "an idea each"
 
 
 def test_the_bank_never_mixes_bases() -> None:
     tree = Tree()
     tree.written(1, OK, 9.0, basis=Basis.MEASURED)
     tree.written(1, OK, 0.001, basis=Basis.IMPORTED)
-    from kernelgrove.strategies.fold import bank
-
-    assert [i.time_ms for i in bank(tree.view(), 5)] == [9.0]
+    assert [i.time_ms for i in Fold(tree.view()).bank(5)] == [9.0]
 
 
 def test_every_idea_gets_its_depth() -> None:
@@ -147,8 +73,22 @@ def test_every_idea_gets_its_depth() -> None:
     tree.written(1, OK, 1.0)
     tree.asked(1, None, 1, 1)
     node = tree.node()
-    assert tree.ask(widths=1, depths="2,3") == [Implement(node, 0), Implement(node, 1)]
-    assert tree.ask(slots=1, widths=1) == [Implement(node, 0)]
+    together = {"rounds": 3, "widths": 1, "depths": "2,3", "together": True}
+    assert tree.ask(**together) == [Implement(node, 0), Implement(node, 1)]
+    assert tree.ask(slots=1, **together) == [Implement(node, 0)]
+
+
+def test_an_idea_is_implemented_anew_only_while_nothing_of_it_has_passed() -> None:
+    tree = Tree()
+    tree.written(1, OK, 1.0)
+    tree.asked(1, 1, 1, 1)
+    node = tree.node(base=1)
+    options = {"rounds": 2, "widths": 1, "depths": 2, "repairs": 0}
+    assert tree.ask(**options) == [Implement(node, 0)]
+    tree.written(node, WRONG)
+    assert tree.ask(**options) == [Implement(node, 1)]
+    tree.written(node, OK, 2.0)
+    assert isinstance(tree.ask(**options)[-1], Stop)
 
 
 def test_failures_are_repaired_once_and_within_the_quota() -> None:
@@ -208,7 +148,7 @@ def _two_rounds(slow: float) -> Tree:
 
 
 def test_the_hopeless_and_those_without_gain_are_pruned_with_figures() -> None:
-    options = {"rounds": 2, "widths": 2, "depths": 1, "bank": 1}
+    options = {"rounds": 2, "widths": 2, "depths": 1, "bank": 1, "steps": 1}
     prunes = [a for a in _two_rounds(9.0).ask(**options) if isinstance(a, Prune)]
     assert [(p.node, p.because) for p in prunes] == [(3, "hopeless: 9 ms, 10.0 times the best (0.9 ms)")]
     prunes = [a for a in _two_rounds(1.5).ask(**options) if isinstance(a, Prune)]
@@ -248,8 +188,8 @@ def test_zero_shot_asks_for_its_samples_and_stops_when_they_are_judged() -> None
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("brunch", {}, "no strategy 'brunch': did you mean 'branch'? There are: branch, zero_shot"),
-        ("xyzzy", {}, "no strategy 'xyzzy'. There are: branch, zero_shot"),
+        ("brunch", {}, "no strategy 'brunch': did you mean 'branch'? There are: branch, evolve, mcts, refine"),
+        ("xyzzy", {}, "no strategy 'xyzzy'. There are: branch, evolve"),
         ("branch", {"round": 2}, "did you mean 'rounds'? There are: rounds, widths"),
         ("zero_shot", {"rounds": 2}, "has no option 'rounds'. There are: samples"),
         ("branch", {"rounds": 0}, "rounds=0 of strategy 'branch' must be a whole number from 1"),

@@ -127,6 +127,7 @@ class CpuBench:
         detail: dict[str, Any] = {"compiled": [item.to_json() for item in compiled][:16]}
         detail["projection"] = projection.to_json()
         detail["eager"] = full.eager.to_json()
+        detail["floor_ms"] = full.compulsory / float(self.facts["bandwidth_gbs"]) / 1e6
         return Figures(projection.time_ms, baselines, detail=detail)
 
     def software(self) -> dict[str, str]:

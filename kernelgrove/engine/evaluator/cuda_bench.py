@@ -28,7 +28,7 @@ from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .locks import Turns
 from .nurseries import Standby
-from .physics import physical_floor
+from .physics import SHARE, physical_floor
 from .protocol import Reply, finite_floats
 from .references import JudgedReference
 from .sitting import Again, Figures, Rejected, Restless, Sitting
@@ -194,7 +194,10 @@ class CudaBench:
             raise Rejected(f"quarantined: {figure.time_ms:.4g} ms is less than {floor.why}")
         with laps.lap("waiting for the baseline"):
             ratios = {name: found.result() for name, found in over.items()}
-        return _figures(screened, confirmed, base, ratios, state)
+        found = _figures(screened, confirmed, base, ratios, state)
+        if floor is not None:
+            found.detail["floor_ms"] = floor.ms / SHARE
+        return found
 
     def _confirm(
         self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest

@@ -36,7 +36,7 @@ class RulesProposer:
         if request.backend != "triton":
             return Proposal(note=f"rules writes Triton, not {request.backend}; {NEEDS_A_MODEL}")
         if request.kind is JobKind.RATE:
-            raise ProposerError("The proposer rules does not rate ideas.", "Use a model for that.")
+            raise ProposerError("The proposer rules does not rate ideas.", "The search goes on without ratings.")
         try:
             with self._lock:
                 return self._answer(request)

@@ -42,7 +42,7 @@ class Wordy(FakeProposer):
 
 
 def controller(store: SqliteStore, search: int) -> Controller:
-    strategy = strategies.make("branch", {"rounds": 4, "widths": 3, "depths": 2})
+    strategy = strategies.make("branch", {"rounds": 4, "widths": 3, "depths": 2, "together": True})
     return Controller(store, search, strategy, [Wordy()], FakeEvaluator(), Budget())
 
 

@@ -26,7 +26,7 @@ from kernelgrove.storage import open_store
 COST, RESERVE = 0.01, 0.02
 
 #: Options of ``branch``: some two dozen ideas and four dozen programs.
-TREE = {"rounds": 6, "widths": 4, "depths": 2}
+TREE = {"rounds": 6, "widths": 4, "depths": 2, "together": True}
 
 
 class Proposer(FakeProposer):

@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from kernelgrove.strategies import DEFAULT
+
 from . import grove as groves
 from . import read, record
 
@@ -72,16 +74,18 @@ def _questions(path: Path, nodes: int) -> None:
     _head("question", "median ms", "least")
     for name, (median, least) in read.questions(path).items():
         _row(name, f"{1e3 * median:.2f}", f"{1e3 * least:.2f}")
-    found = read.resume(path)
-    memory, processor = found.pop("MB"), found.pop("processor")
-    total, fastest = found.pop("total"), found.pop("fastest")
-    for name, seconds in found.items():
-        _row(f"resume in a new process: {name}", f"{1e3 * seconds:.0f}", "")
-    _row("**resume in a new process, to the first decision**", f"**{1e3 * total:.0f}**", f"**{1e3 * fastest:.0f}**")
+    held = []
+    for strategy in (DEFAULT, "branch"):
+        found = read.resume(path, strategy)
+        held.append(f"{strategy} {found.pop('MB'):.0f} MB and {found.pop('processor'):.2f} s")
+        total, fastest = found.pop("total"), found.pop("fastest")
+        for name, seconds in found.items():
+            _row(f"resume with {strategy}: {name}", f"{1e3 * seconds:.0f}", "")
+        _row(f"**resume with {strategy}, to the first decision**", f"**{1e3 * total:.0f}**", f"**{1e3 * fastest:.0f}**")
     for words in ("ls", "tree s1 --depth 3"):
         median, least = read.command(*words.split(), "--db", str(path))
         _row(f"`kernelgrove {words}`, the whole process", f"{1e3 * median:.0f}", f"{1e3 * least:.0f}")
-    print(f"\nThe resuming process held {memory:.0f} MB at most, and used {processor:.2f} s of a processor.\n")
+    print(f"\nWhat the resuming process held at most, and used of a processor: {'; '.join(held)}.\n")
 
 
 def _recording(costs: list[record.Cost]) -> None:

@@ -29,7 +29,7 @@ with open_store(sys.argv[1]) as store:
     recovered = time.perf_counter()
     view = store.tree(1)
     loaded = time.perf_counter()
-    strategies.make("branch", {"rounds": 2, "width": [2], "depth": [1]}).propose(view, 4, random.Random(1))
+    strategies.make(sys.argv[2], {}).propose(view, 4, random.Random(1))
     decided = time.perf_counter()
 print(json.dumps({
     "import": imported - began, "open, take back leases (imports the tables)": recovered - imported,
@@ -39,15 +39,17 @@ print(json.dumps({
 """
 
 
-def resume(path: Path) -> dict[str, float]:
+def resume(path: Path, strategy: str) -> dict[str, float]:
     """Seconds of a fresh process until its strategy has answered, of them on a processor, and the most memory it held,
     MB: of five, the one in the middle, and under ``fastest`` the quickest one's."""
-    found = sorted((_resume(path) for _ in range(5)), key=lambda one: one["total"])
+    found = sorted((_resume(path, strategy) for _ in range(5)), key=lambda one: one["total"])
     return {**found[2], "fastest": found[0]["total"], "processor": min(one["processor"] for one in found)}
 
 
-def _resume(path: Path) -> dict[str, float]:
-    done = subprocess.run([sys.executable, "-c", _RESUME, str(path)], check=True, capture_output=True, text=True)
+def _resume(path: Path, strategy: str) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", _RESUME, str(path), strategy], check=True, capture_output=True, text=True
+    )
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

@@ -17,7 +17,7 @@ those before it): the order in which the jobs of a round finish changes nothing.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..model import Action, Ideate, Implement, JobKind, NodeState, NodeView, Prune, Stop, TreeView
@@ -87,20 +87,19 @@ class Branch:
     def _round(self, index: Fold, round_: int) -> list[Action]:
         """What to ask for in this round now."""
         work: list[Action] = []
-        nodes, depth = [index.root], 1
+        nodes: Sequence[NodeView] = [index.root]
+        depth = 1
         if round_:
             nodes, depth = index.of_round(round_), at(self.depths, round_)
             work += self._ideas(index, round_, len(nodes))
         nodes = [n for n in nodes if n.state is NodeState.OPEN]
         first = range(depth if self.together else 1)
-        work += [Implement(n.id, v) for n in nodes for v in first if v not in index.asked(n.id)]
+        new = [n for n in nodes if any(v not in index.asked(n.id) for v in first)]
+        work += [Implement(n.id, v) for n in _in_order(new) for v in first if v not in index.asked(n.id)]
         if work or index.flying:
             return work
-        return self._repairs(index, nodes) or [
-            Implement(n.id, len(index.asked(n.id)))
-            for n in nodes
-            if index.best_of(n.id) is None and len(index.asked(n.id)) < depth
-        ]
+        anew = [n for n in nodes if index.best_of(n.id) is None and len(index.asked(n.id)) < depth]
+        return self._repairs(index, nodes) or [Implement(n.id, len(index.asked(n.id))) for n in _in_order(anew)]
 
     def _ideas(self, index: Fold, round_: int, got: int) -> list[Action]:
         """The round's next request for ideas, unless one is under way or the round has all of its ideas.
@@ -139,15 +138,20 @@ class Branch:
 
         Asked only when all of the round is judged: with a quota, who gets one must not depend on who failed first.
         """
-        written = sorted((i for n in nodes for i in index.implementations(n.id)), key=index.place)
+        written = [i for n in nodes for i in index.implementations(n.id)]
         left = self.repair_quota - sum(index.repaired.get(i.id, 0) for i in written)
-        return [*repairs.worth_it(index, written, self.repairs)[: max(0, left)]]
+        return [*repairs.worth_it(index, index.failed(written), self.repairs)[: max(0, left)]]
 
     def _prunes(self, index: Fold, before_round: int) -> list[Prune]:
         """Prunes among the rounds that are over; what is in the bank stays."""
         over = [n for n in index.view.nodes.values() if n.round < before_round and n.state is NodeState.OPEN]
         keep = {i.node for i in index.bank(self.bank, before_round=before_round)}
-        return pruners.prune(index, sorted(over, key=lambda n: by_address(n.address)), keep, self.limits)
+        found = pruners.prune(index, over, keep, self.limits)
+        return sorted(found, key=lambda a: by_address(index.view.nodes[a.node].address))
+
+
+def _in_order(nodes: Iterable[NodeView]) -> list[NodeView]:
+    return sorted(nodes, key=lambda n: by_address(n.address))
 
 
 def _latest(index: Fold) -> int:

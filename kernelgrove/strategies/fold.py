@@ -39,10 +39,18 @@ def among_siblings(node: NodeView) -> tuple[tuple[int, int, str], ...]:
     return by_address(node.address.rpartition(".")[2])
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def by_address(address: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key in which ``r.10`` follows ``r.9``."""
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in _PARTS.findall(address))
+
+
+_NONE: frozenset[int] = frozenset()
+
+
+@lru_cache(maxsize=64)
+def _just(number: int) -> frozenset[int]:
+    return frozenset({number})
 
 
 _last: Fold | None = None
@@ -96,11 +104,17 @@ class Fold:
     def implementations(self, node: int) -> Sequence[ImplementationView]:
         return self._implementations.get(node, ())
 
-    def of_round(self, round_: int) -> list[NodeView]:
-        """The nodes of a round in tree order; the root, which is no round's idea, aside."""
-        root = self.view.root
-        found = [n for n in self.view.nodes.values() if n.round == round_ and n.id != root]
-        return sorted(found, key=lambda n: by_address(n.address))
+    @cached_property
+    def _rounds(self) -> dict[int, list[NodeView]]:
+        found: dict[int, list[NodeView]] = {}
+        for node in self.view.nodes.values():
+            if node.parent is not None:
+                found.setdefault(node.round, []).append(node)
+        return found
+
+    def of_round(self, round_: int) -> Sequence[NodeView]:
+        """The nodes of a round; the root, which is no round's idea, aside."""
+        return self._rounds.get(round_, ())
 
     def open(self, node: int | None) -> bool:
         return node is not None and self.view.nodes[node].state is NodeState.OPEN
@@ -160,18 +174,17 @@ class Fold:
         return {job.payload.get("variant", 0) for job in self._by_kind[JobKind.IMPLEMENT] if job.node == root}
 
     @cached_property
-    def _asked(self) -> dict[int | None, set[int]]:
-        found: dict[int | None, set[int]] = {}
+    def _asked(self) -> dict[int | None, frozenset[int]]:
+        found: dict[int | None, frozenset[int]] = {}
         for job in self._by_kind[JobKind.IMPLEMENT]:
-            variants = found.get(job.node)
-            if variants is None:
-                variants = found[job.node] = set()
-            variants.add(job.payload.get("variant", 0))
+            one = _just(job.payload.get("variant", 0))
+            before = found.get(job.node)
+            found[job.node] = one if before is None else before | one
         return found
 
-    def asked(self, node: int) -> set[int]:
+    def asked(self, node: int) -> frozenset[int]:
         """The variants of *node* that were ever asked for, whatever came of them."""
-        return self._asked.get(node, set())
+        return self._asked.get(node, _NONE)
 
     @cached_property
     def _asks(self) -> dict[int | None, list[JobView]]:
@@ -271,6 +284,11 @@ class Fold:
         return self.passed[0] if self.passed else None
 
     @cached_property
+    def best_ms(self) -> float | None:
+        """The leader's milliseconds."""
+        return self._timed[1][self.passed[0].id] if self.passed else None
+
+    @cached_property
     def _best(self) -> dict[int, tuple[float, ImplementationView]]:
         found: dict[int, tuple[float, ImplementationView]] = {}
         every = self.view.implementations
@@ -323,6 +341,10 @@ class Fold:
                 found.setdefault(i.duplicate_of, []).append(i)
         return found
 
+    def copied(self, implementation: ImplementationView) -> bool:
+        """Whether another implementation has the same program."""
+        return implementation.duplicate_of is not None or implementation.id in self._copies
+
     def original(self, implementation: ImplementationView) -> ImplementationView:
         """The earliest with the same program, by round and address: not the one that arrived first."""
         first = implementation
@@ -374,6 +396,11 @@ class Fold:
     @cached_property
     def _programs_repaired(self) -> set[str]:
         return {self.view.implementations[i].program for i in self.repaired if i in self.view.implementations}
+
+    def failed(self, among: Iterable[ImplementationView]) -> list[ImplementationView]:
+        """Those that failed in a way that a message can mend, in tree order."""
+        judged = ((i, i.evaluation or verdict(self.view, i)) for i in among)
+        return sorted((i for i, v in judged if v is not None and v.outcome in REPAIRABLE), key=self.place)
 
     def repairable(self, among: Iterable[ImplementationView], in_a_row: int) -> list[ImplementationView]:
         """Those that failed in a way that a message can mend, whose program no repair was asked for yet, with fewer

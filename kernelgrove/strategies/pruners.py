@@ -70,7 +70,7 @@ def prune(fold: Fold, nodes: Iterable[NodeView], keep: Collection[int], limits: 
         else:
             reason = (
                 duplicates(fold, node)
-                or hopeless(fold, best, limits.hopeless)
+                or hopeless(fold.ms(best), fold.best_ms, limits.hopeless)
                 or no_improvement(fold, node, limits.steps)
                 or dominated(fold, node)
             )
@@ -81,6 +81,8 @@ def prune(fold: Fold, nodes: Iterable[NodeView], keep: Collection[int], limits: 
 
 def duplicates(fold: Fold, node: NodeView) -> str | None:
     """All of the node's programs were written before, for other nodes."""
+    if not all(fold.copied(i) for i in fold.implementations(node.id)):
+        return None
     first = [fold.original(i) for i in fold.implementations(node.id)]
     if any(i.node == node.id for i in first):
         return None
@@ -88,9 +90,8 @@ def duplicates(fold: Fold, node: NodeView) -> str | None:
     return f"duplicate: {'its program was' if len(first) == 1 else 'all its programs were'} written before, for: {said}"
 
 
-def hopeless(fold: Fold, best: ImplementationView, factor: float) -> str | None:
-    """*best*, the node's fastest, is more than *factor* times slower than the leader."""
-    own, limit = fold.ms(best), fold.ms(fold.leader) if fold.leader else None
+def hopeless(own: float | None, limit: float | None, factor: float) -> str | None:
+    """*own*, the milliseconds of the node's fastest, are more than *factor* times the leader's, *limit*."""
     if own is None or limit is None or own <= factor * limit:
         return None
     return f"hopeless: {own:.4g} ms, {own / limit:.1f} times the best ({limit:.4g} ms)"
@@ -129,6 +130,8 @@ def no_improvement(fold: Fold, node: NodeView, steps: int) -> str | None:
 def dominated(fold: Fold, node: NodeView) -> str | None:
     """Of this node's whole branch nothing beats what it builds on, and another branch from there does better."""
     limit = fold.ms(fold.view.implementations[node.base]) if node.base is not None else None
+    if not fold.children(node.id) and len(fold.implementations(node.id)) < _TRIES:
+        return None
     programs = [i for n in fold.branch(node.id) for i in fold.implementations(n) if fold.verdict(i) is not None]
     own = fold.branch_best(node.id)
     if own is None or limit is None or own < limit or len(programs) < _TRIES:

@@ -87,7 +87,7 @@ class Refine:
         best, stale = _best(index, chain.programs)
         if stale >= 2 * self.stuck:
             return None, f"no faster program in {stale} turns"
-        lost = self.limits.prune and pruners.hopeless(index, best, self.limits.hopeless)
+        lost = self.limits.prune and pruners.hopeless(index.ms(best), index.best_ms, self.limits.hopeless)
         if lost:
             return None, lost
         base = best if stale >= self.stuck and best in passed else passed[-1]

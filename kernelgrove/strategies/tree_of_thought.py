@@ -114,8 +114,8 @@ class TreeOfThought:
         new = [Implement(n.id) for n in nodes if not index.asked(n.id)]
         if new or index.flying:
             return new
-        written = sorted((i for n in nodes for i in index.implementations(n.id)), key=index.place)
-        return repairs.worth_it(index, written, self.repairs) or repairs.worth_another(index, nodes, depth)
+        failed = index.failed(i for n in nodes for i in index.implementations(n.id))
+        return repairs.worth_it(index, failed, self.repairs) or repairs.worth_another(index, nodes, depth)
 
 
 class _Thinking:
@@ -217,7 +217,7 @@ class _Thinking:
             return []
         kept = {n.id for leaf in self.leaves for n in self.index.view.lineage(leaf.id)}
         found: list[Prune] = []
-        for node in self.index.of_round(self.round):
+        for node in sorted(self.index.of_round(self.round), key=lambda n: by_address(n.address)):
             if node.id not in kept and node.state is NodeState.OPEN and not self.index.asked(node.id):
                 rating = "not rated" if node.rating is None else f"rated {node.rating:.2f}"
                 found.append(Prune(node.id, f"{rating}: not among the {len(self.leaves)} thoughts that became code"))

@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints/cpu.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/kernelgrove run rms_norm --model rules --rounds 4 --width 3 --depth 2 --seed 1 --budget-time 140s --db $(DEMO_DB)
+	$(BIN)/kernelgrove run rms_norm --model rules --seed 1 --budget-time 140s --db $(DEMO_DB)
 
 # Two at a time: a file of tests stays in one process.
 test: $(STAMP)

@@ -123,6 +123,8 @@ def line(event: events.Event) -> str | None:
 
 def _finished(event: events.JobFinished) -> str | None:
     if event.error is not None:
+        if event.kind is JobKind.RATE and not event.again:
+            return f"  no ratings: {event.error}"  # no failure of the search: it goes on without
         return f"  {event.kind.value} failed{', to be tried again' if event.again else ''}: {event.error}"
     if event.outcome is None:
         return None

@@ -36,7 +36,7 @@ class RulesProposer:
         if request.backend != "triton":
             return Proposal(note=f"rules writes Triton, not {request.backend}; {NEEDS_A_MODEL}")
         if request.kind is JobKind.RATE:
-            raise ProposerError("The proposer rules does not rate ideas.", "The search goes on without ratings.")
+            raise ProposerError("The proposer rules does not rate ideas:", "the search goes on without ratings.")
         try:
             with self._lock:
                 return self._answer(request)
@@ -100,7 +100,8 @@ def _ideate(request: ProposalRequest, known: Facts, writer: _Writer) -> Proposal
     moves = _freshest(catalogue(known, base), [attempt.idea.text for attempt in request.tried])
     ideas = [move.idea for move in moves if any(writer.body(plan) not in known_bodies for plan in move.plans)]
     ideas = ideas[: request.count]
-    note = "" if len(ideas) == request.count else f"rules has {len(ideas) or 'no'} more ideas for this program"
+    left = f"{len(ideas) or 'no'} more idea{'s' if len(ideas) != 1 else ''} for this program"
+    note = "" if len(ideas) == request.count else left
     return Proposal(ideas=tuple(ideas), note=note)
 
 
@@ -124,7 +125,7 @@ def _implement(request: ProposalRequest, known: Facts, writer: _Writer) -> Propo
     base = _plan_of(request.base)
     move = matching(catalogue(known, base), request.idea.text)
     if move is None:
-        return Proposal(note=f"rules has no program for an idea that is not its own: {request.idea.text}")
+        return Proposal(note=f"no program for an idea that is not its own: {request.idea.text}")
     besides = {writer.body(base), writer.body(Plan())}
     return Proposal(code=writer.program(variant(move.plans, request.variant, writer.body, besides)))
 
@@ -143,4 +144,4 @@ def _repair(request: ProposalRequest, writer: _Writer) -> Proposal:
     return Proposal(code=writer.program(less)) if less is not None else Proposal(note=_EXHAUSTED)
 
 
-_EXHAUSTED = "rules has nothing simpler than the program that failed"
+_EXHAUSTED = "nothing simpler than the program that failed"

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from .engine import events
 from .engine.budget import Budget, Spent
 from .model import JobKind, Outcome
-from .render import COLOURS, counts, duration, milliseconds, shorten, times
+from .render import COLOURS, counts, duration, how_timed, milliseconds, shorten, times
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -133,7 +133,8 @@ def _finished(event: events.JobFinished) -> str | None:
         return f"{what}: {shorten(event.message, 200)}"
     if event.time_ms is None:
         return what
-    return f"{what}: {_figure(event.time_ms, event.speedup, event.basis.value if event.basis else '')}"
+    basis = event.basis.value if event.basis else ""
+    return f"{what}: {_figure(event.time_ms, event.speedup, how_timed(basis, event.timing))}"
 
 
 def _figure(time_ms: float, speedup: float | None, basis: str) -> str:

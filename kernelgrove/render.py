@@ -233,6 +233,11 @@ def search_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table(headings, shown, right=("nodes", "cost"))
 
 
+def how_timed(basis: str, timing: str | None) -> str:
+    """*basis*, and that a time was screened alone: it is up to 8 % off a sealed one (docs/evaluation.md)."""
+    return f"{basis}, {timing}" if timing == "screened" else basis
+
+
 def _speedup_text(speedup: Any, basis: Any) -> str:
     value = speedup.get("eager") if isinstance(speedup, Mapping) else speedup
     return "-" if value is None else f"{times(value)} {basis or ''}".strip()
@@ -265,7 +270,8 @@ def idea_tree(document: Mapping[str, Any], *, width: int = 160) -> Tree:
         best = _best_of(node) if depth else None  # beside the root, a figure would look like the reference's own
         if best is not None:
             after.append(f"  {milliseconds(best['time_ms'])}", style="green")
-            after.append(f"  {_speedup_text(best.get('speedup'), best.get('basis') or basis)}", style="bold green")
+            how = how_timed(str(best.get("basis") or basis or ""), best.get("timing"))
+            after.append(f"  {_speedup_text(best.get('speedup'), how)}", style="bold green")
         if pruned:
             reason = (node.get("pruned_because") or "").partition(":")[0]  # `show` has the rest
             after.append(f"  pruned: {shorten(reason, _MOST_REASON)}", style="dim italic")
@@ -311,5 +317,6 @@ def _implementation_label(implementation: Mapping[str, Any], basis: Any) -> Any:
     text.append(f"  {outcome or 'not judged'}", style=COLOURS.get(str(outcome), "dim"))
     if outcome == "ok" and implementation.get("time_ms") is not None:
         text.append(f"  {milliseconds(implementation['time_ms'])}")
-        text.append(f"  {_speedup_text(implementation.get('speedup'), implementation.get('basis') or basis)}")
+        how = how_timed(str(implementation.get("basis") or basis or ""), implementation.get("timing"))
+        text.append(f"  {_speedup_text(implementation.get('speedup'), how)}")
     return text

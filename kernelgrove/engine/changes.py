@@ -90,6 +90,7 @@ def finished(
         message=found.message if found else "",
         time_ms=found.time_ms if found else None,
         speedup=found.speedup.get("eager") if found else None,
+        timing=found.timing if found else None,
         basis=found.basis if found else None,
         error=error,
         again=again,

@@ -39,7 +39,7 @@ class JobStarted:
 class JobFinished:
     """``error`` is None for a job that did its work (a candidate that fails is judged: its work is done).
 
-    For ``evaluate``: outcome, message, time, speedup over the eager reference, all on ``basis``.
+    For ``evaluate``: outcome, message, time, speedup over the eager reference, all on ``basis``, and how it was timed.
     """
 
     job: int
@@ -54,6 +54,7 @@ class JobFinished:
     time_ms: float | None = None
     speedup: float | None = None
     basis: Basis | None = None
+    timing: str | None = None
     error: str | None = None
     again: bool = False  # failed, and queued once more
 

@@ -161,5 +161,6 @@ def _implementation(i: ImplementationView) -> dict[str, Any]:
         "message": None if e is None else e.message,
         "basis": None if e is None else str(e.basis),
         "time_ms": None if e is None else e.time_ms,
+        "timing": e.timing if e is not None else None,
         "speedup": None if e is None or not e.speedup else dict(e.speedup),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -52,6 +53,17 @@ def test_every_event_worth_a_line_has_one() -> None:
         "stopping: 2 running jobs finish first (Ctrl-C again stops now)",
         "stopped by user: stopped by the user",
     ]
+
+
+def test_a_time_that_was_screened_alone_says_so() -> None:
+    judged = replace(JUDGED, basis=Basis.MEASURED, timing="screened")
+    assert live.line(judged) == "  i3 ok: 0.2500 ms, 4.00x over eager (measured, screened)"
+    assert live.line(replace(judged, timing="sealed")) == "  i3 ok: 0.2500 ms, 4.00x over eager (measured)"
+
+
+def test_what_nobody_rates_is_no_failure() -> None:
+    rate = events.JobFinished(9, JobKind.RATE, "rate:r.0-0:0", 0.1, error="rules does not rate ideas")
+    assert live.line(rate) == "  no ratings: rules does not rate ideas"
 
 
 def test_lines_survive_a_reader_that_leaves() -> None:

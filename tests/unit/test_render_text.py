@@ -112,6 +112,14 @@ def test_a_tree_shows_ideas_outcomes_and_the_best_of_each_node() -> None:
     assert [line.index("i4") > line.index("──") for line in lines if "i4" in line] == [True]
 
 
+def test_a_tree_says_which_times_were_screened_alone() -> None:
+    fast, slow = {**_made("i2", "ok", 0.2), "timing": "sealed"}, {**_made("i3", "ok", 0.4), "timing": "screened"}
+    text = drawn({"root": "n1", "basis": "measured", "nodes": [_node("n1", None, "the reference", fast, slow)]})
+    (first,) = (line for line in text.splitlines() if "i2" in line)
+    (second,) = (line for line in text.splitlines() if "i3" in line)
+    assert "screened" not in first and second.rstrip().endswith(", screened")
+
+
 def test_a_table_shows_none_as_a_dash_and_no_markup() -> None:
     to = io.StringIO()
     Console(file=to, width=80).print(render.table(("a", "b"), [(None, "[red]x[/red]")]))

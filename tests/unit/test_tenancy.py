@@ -100,10 +100,12 @@ def test_what_an_evaluation_waits_for_is_not_held_back(path: Path):
     """A baseline that an evaluation began runs though somebody waits and the turn is over. A new evaluation waits."""
     here, there = Tenancy(path, turn_s=0.0), Tenancy(path)
     order: list[str] = []
+    waited: list[float] = []
 
     def elsewhere() -> None:
-        with there.stay():
+        with there.stay() as waited_s:
             order.append("there")
+            waited.append(waited_s)
 
     def anew() -> None:
         with here.stay():
@@ -120,7 +122,7 @@ def test_what_an_evaluation_waits_for_is_not_held_back(path: Path):
             order.append("begun")
     waiting.join(5)
     late.join(5)
-    assert order == ["begun", "there", "anew"]
+    assert order == ["begun", "there", "anew"] and 0.15 < waited[0] < 5
 
 
 def test_who_waits_too_long_is_told_why(path: Path):

@@ -87,8 +87,11 @@ class Judge:
         from .judging import judge
 
         reference = partial(self.references.get, request.instance, request.precision)
-        with self.bench.tenancy.stay():
-            return asdict(self.company.judge(partial(judge, self.bench, reference, request)))
+        with self.bench.tenancy.stay() as waited_s:
+            found = asdict(self.company.judge(partial(judge, self.bench, reference, request)))
+        if waited_s > 0.1:
+            found["detail"]["seconds"]["another evaluator's turn"] = round(waited_s, 3)
+        return found
 
     def close(self) -> None:
         self.bench.close()

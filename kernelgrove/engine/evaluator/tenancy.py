@@ -42,12 +42,13 @@ class Tenancy:
             self._ours = self._files is None
 
     @contextlib.contextmanager
-    def stay(self, begun: bool = False) -> Iterator[None]:
-        """What happens inside happens in a turn of this evaluator's. *begun*: it belongs to what is inside already,
-        which waits for it: it is not held back for the turn of another one.
+    def stay(self, begun: bool = False) -> Iterator[float]:
+        """What happens inside happens in a turn of this evaluator's; gives the seconds that were waited for it.
+        *begun*: it belongs to what is inside already, which waits for it: it is not held back for another's turn.
 
         Raises EvaluatorError when no turn has come within half an hour.
         """
+        began = time.monotonic()
         with self._changed:
             while not (self._ours and (begun or not self._over())):
                 if self._ours or self._asking:
@@ -56,7 +57,7 @@ class Tenancy:
                     self._ask()
             self._inside += 1
         try:
-            yield
+            yield time.monotonic() - began
         finally:
             with self._changed:
                 self._inside -= 1

@@ -77,6 +77,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def number_of(number: int, word: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
 def counts(evaluations: Mapping[str, int]) -> str:
     """``12 ok, 3 wrong_result``: outcomes with how many, most frequent first."""
     some = sorted(((n, name) for name, n in evaluations.items() if n), key=lambda pair: (-pair[0], pair[1]))
@@ -301,7 +306,7 @@ def _best_of(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _folded(count: Mapping[str, int]) -> str:
     """What is below a node and not shown: ``(+3 ideas, 7 implementations)``."""
     ideas, made = count["nodes"], count["implementations"]
-    return f"(+{ideas} idea{'s' * (ideas != 1)}, {made} implementation{'s' * (made != 1)})"
+    return f"(+{number_of(ideas, 'idea')}, {number_of(made, 'implementation')})"
 
 
 def _implementation_label(implementation: Mapping[str, Any], basis: Any) -> Any:

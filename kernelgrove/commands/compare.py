@@ -195,7 +195,7 @@ def stats(search: _Search = None, db: options.Db = options.DEFAULT_DB, json: opt
 
 
 def _stats(document: Mapping[str, Any]) -> None:
-    from ..render import duration, milliseconds, money, put, shorten, table, times
+    from ..render import duration, milliseconds, money, number_of, put, shorten, table, times
 
     def section(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         if rows:
@@ -203,8 +203,9 @@ def _stats(document: Mapping[str, Any]) -> None:
             put(table(headings, rows, right=[name for name in headings if name not in _WORDS]))
 
     print(
-        f"{document['search']} {document['problem']}, {document['status']}: {document['nodes']} nodes, "
-        f"{document['implementations']} implementations, {document['judged']} judged in "
+        f"{document['search']} {document['problem']}, {document['status']}: "
+        f"{number_of(document['nodes'], 'node')}, {number_of(document['implementations'], 'implementation')}, "
+        f"{document['judged']} judged in "
         f"{duration(document['elapsed_s'])}, cost {money(document['cost_usd'])}"
     )
     section(
@@ -247,4 +248,4 @@ def _stats(document: Mapping[str, Any]) -> None:
         ],
     )
     if document["improvements"]:
-        print(f"{document['since_best']} evaluations since the last")
+        print(f"{number_of(document['since_best'], 'evaluation')} since the last")

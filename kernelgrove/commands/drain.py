@@ -115,7 +115,7 @@ def _end(
     if not searches:
         print("no evaluation is queued")
         return
-    from ..render import counts
+    from ..render import counts, number_of
 
-    print(f"{done} evaluations ({counts(outcomes)}) of {', '.join(names)}; {left} left")
+    print(f"{number_of(done, 'evaluation')} ({counts(outcomes)}) of {', '.join(names)}; {left} left")
     print(f"`kernelgrove resume {names[0]}` goes on with the search")

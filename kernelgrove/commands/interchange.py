@@ -241,7 +241,9 @@ def import_(
 def _say(document: dict[str, Any]) -> None:
     names = document["searches"]
     shown = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)} searches)"
-    held = f"{document['nodes']} nodes, {document['implementations']} implementations"
+    from ..render import number_of
+
+    held = f"{number_of(document['nodes'], 'node')}, {number_of(document['implementations'], 'implementation')}"
     print(f"{document['source']} is here already as {shown}" if document["already"] else f"{shown}: {held}")
     if document["attached"]:
         print(f"the reference is attached to {', '.join(document['attached'])}")

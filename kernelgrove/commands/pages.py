@@ -225,7 +225,8 @@ def _ended(document: _Document) -> str:
     evaluations = document["evaluations"]
     return (
         f"{document['search']} {document['status']}{by}{why} after {render.duration(document['elapsed_s'])}: "
-        f"{document['nodes']} nodes, {document['implementations']} implementations, "
+        f"{render.number_of(document['nodes'], 'node')}, "
+        f"{render.number_of(document['implementations'], 'implementation')}, "
         f"{sum(evaluations.values())} judged ({render.counts(evaluations)}), cost {render.money(document['cost_usd'])}"
     )
 

@@ -150,6 +150,7 @@ def _judge(
     """The document of each search, its programs judged; once interrupted, nothing more is judged."""
     from ..engine import replay as engine
     from ..engine.interrupt import guard
+    from ..render import number_of
     from .cases import open_pool
     from .places import target_for
 
@@ -168,7 +169,7 @@ def _judge(
             request = engine.request_for(spec, pool, rules)
             here = pool.device()
             print(
-                f"replaying {len(programs)} programs of s{number} ({spec.problem.name})"
+                f"replaying {number_of(len(programs), 'program')} of s{number} ({spec.problem.name})"
                 f" on {here.name} for {here.gpu} ({here.basis})",
                 file=out.progress,
                 flush=True,

@@ -106,7 +106,7 @@ def run(*arguments: str, cwd: Path | None = None) -> None:
 
 
 def main(db: Path) -> None:
-    here = ["--seed", "1", "--device", "cpu", "--db", str(db.absolute())]
+    here = ["--strategy", "branch", "-o", "together=true", "--seed", "1", "--device", "cpu", "--db", str(db.absolute())]
     for problems in (("rms_norm", "softmax"), ("row_sum",)):
         for target in ("L4", "A100", "H100"):
             for problem in problems:

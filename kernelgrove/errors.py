@@ -15,7 +15,7 @@
     │   └── CallFailed              one try at a paid call failed; says how (engine/proposers/failures.py)
     ├── ProposerUnusable            exit code 3: no call of this proposer can succeed (key, quota, model)
     ├── EvaluatorError              exit code 3: the judge itself cannot go on
-    └── StrategyFailed              exit code 3: a strategy raised or broke its contract (engine/controller.py)
+    └── StrategyFailed              exit code 3: a strategy raised or broke its contract (engine/deciding.py)
 """
 
 from __future__ import annotations

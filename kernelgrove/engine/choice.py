@@ -42,6 +42,11 @@ class Spending:
     cost_usd: float = 0.0
 
 
+def spending(by_model: Mapping[str, tuple[int, int, float]]) -> dict[str, Spending]:
+    """Of each model its calls, those among them without a price, and dollars, as the ledger tells them."""
+    return {model: Spending(calls, calls - unpriced, dollars) for model, (calls, unpriced, dollars) in by_model.items()}
+
+
 @dataclass(frozen=True)
 class Panel:
     """Proposers with their weights, and the policy that chooses among them."""

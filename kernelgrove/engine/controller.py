@@ -9,11 +9,10 @@ committed is lost, and nothing is committed twice.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import (
     Conflict,
@@ -27,7 +26,6 @@ from ..errors import (
 )
 from ..model import (
     PROPOSER_KINDS,
-    Action,
     EvaluationResult,
     JobKind,
     JobState,
@@ -37,14 +35,12 @@ from ..model import (
     TreeView,
 )
 from ..ports import EvaluatedResult, Evaluator, Job, JobResult, Proposer, SearchRecord, Strategy
-from ..strategies.allocation import confirmation, time_to_beat
-from ..strategies.fold import fold
-from ..strategies.pruners import nothing_left
+from ..strategies.allocation import time_to_beat
 from .budget import Budget, Ledger, Spent, evaluations_pending, evaluations_since_best, evaluations_used
 from .calls import Answer, Policy, ask, assign, describe, result_of
 from .changes import Teller, changes, finished, idea_of
-from .choice import Panel, Spending
-from .context import stable_seed
+from .choice import Panel, spending
+from .deciding import Decider
 from .evaluations import evaluation_request
 from .events import (
     BudgetTick,
@@ -56,7 +52,7 @@ from .events import (
     Stopping,
 )
 from .jobs import MAX_ATTEMPTS, Ended, Owner, Runner
-from .planning import BrokenContract, capacity, decide, plan
+from .planning import capacity
 from .proposers.failures import TRANSIENT, CallFailed, Failure
 from .proposers.limits import Halted
 from .purse import OverBudget, Purse
@@ -88,12 +84,6 @@ POLL_S = 0.5
 PAUSE_S = 1.0
 
 
-class StrategyFailed(KernelGroveError):
-    """A strategy raised, or asked for what its contract forbids: a bug in the strategy."""
-
-    exit_code = 3
-
-
 class Controller:
     """Runs one search until a budget, the strategy or the user ends it.
 
@@ -120,7 +110,7 @@ class Controller:
     ) -> None:
         self.search_id = search_id
         self._store = store
-        self._strategy = strategy
+        self._decider = Decider(store, strategy)
         self._proposers = Panel.of(proposers)
         self._evaluator = evaluator
         self._budget = budget
@@ -142,7 +132,6 @@ class Controller:
         self._soft = self._now = False
         self._told_stopping = False
         self._stop: Stop | None = None
-        self._floor: tuple[int, float | None] | None = None  # of the evaluation of this id
         self._fatal: KernelGroveError | None = None
         self._evaluator_failures = 0
         self._elapsed_before = 0.0
@@ -320,36 +309,12 @@ class Controller:
         slots = self._budget.slots_left(spent, capacity(view, self._parallel, judging))
         if slots == 0:
             return 0
-        rng = random.Random(stable_seed(view.seed, f"step:{view.step}"))
-        try:
-            actions = self._nothing_left(view) or decide(self._strategy, view, slots, rng)
-            if any(isinstance(action, Stop) for action in actions):
-                actions = [*confirmation(view)] or actions
-            jobs = plan(view, actions, slots)
-        except BrokenContract as error:
-            raise StrategyFailed(f"Strategy {self._strategy.name!r} broke its contract: {error}.") from error
-        except Exception as error:
-            raise StrategyFailed(
-                f"Strategy {self._strategy.name!r} failed at step {view.step}: {describe(error)}.",
-                "This is a bug in the strategy; the search can be resumed once it is mended.",
-            ) from error
+        actions, jobs = self._decider.decide(view, slots)
         if not actions:
             return 0
         self._stop = next((a for a in actions if isinstance(a, Stop)), None)
         self._store.record(self.search_id, view.step, actions, jobs, self._stop.because if self._stop else "")
         return len(jobs)
-
-    def _nothing_left(self, view: TreeView) -> list[Action]:
-        """A stop, where the leader takes what moving its bytes once takes; the evaluator may know what that is."""
-        leader = fold(view).leader
-        limits = getattr(self._strategy, "limits", None)
-        if leader is None or leader.evaluation is None or not getattr(limits, "prune", True):
-            return []
-        if self._floor is None or self._floor[0] != leader.evaluation.id:
-            detail = self._store.profile(leader.evaluation.id).get("detail") or {}
-            self._floor = (leader.evaluation.id, detail.get("floor_ms"))
-        reason = nothing_left(leader, self._floor[1]) if self._floor[1] else None
-        return [Stop(reason)] if reason else []
 
     # ------------------------------------------------------------------------------------------ running
 
@@ -390,19 +355,13 @@ class Controller:
             best = None if job.payload.get("again") else time_to_beat(view)
             self._runner.start(job, lambda: self._evaluate(job, best))
         else:
-            spent = self._spending() if self._proposers.learns else {}
+            spent = spending(self._store.spent_by_model(self.search_id)) if self._proposers.learns else {}
             proposer = assign(self._proposers, job, view, spent, Counter(self._asked.values()))
             self._asked[job.id] = proposer.name
             what = ": ".join(filter(None, (proposer.name, idea_of(view, job))))
             self._tell(JobStarted(job.id, job.kind, job.key, what, job.attempt))
             more = (self._purse, self._policy, self._halt)
             self._runner.start(job, lambda: ask(self._store, self._spec, job, view, proposer, *more))
-
-    def _spending(self) -> Mapping[str, Spending]:
-        return {
-            model: Spending(calls, calls - unpriced, dollars)
-            for model, (calls, unpriced, dollars) in self._store.spent_by_model(self.search_id).items()
-        }
 
     def _evaluate(self, job: Job, best_ms: float | None) -> EvaluationResult:
         """In a thread of its own: judge the program of *job*, whose time is to beat *best_ms*."""

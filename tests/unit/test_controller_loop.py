@@ -17,7 +17,7 @@ from kernelgrove.engine import events as told
 from kernelgrove.engine import jobs
 from kernelgrove.engine.budget import Budget
 from kernelgrove.engine.context import ROOT_IDEA
-from kernelgrove.engine.controller import StrategyFailed
+from kernelgrove.engine.deciding import StrategyFailed
 from kernelgrove.errors import EnvironmentLacks, EvaluatorError, ProposerError
 from kernelgrove.model import (
     Action,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from kernelgrove.engine.own_file import own_file, own_tables
 from kernelgrove.errors import UsageError
 
 #: Names a file of GPUs of the user's own.
@@ -73,32 +73,14 @@ def load(extra: Path | None = None) -> dict[str, GpuSpec]:
     ill-typed key.
     """
     specs = dict(_shipped())
-    extra = extra or _own_file()
+    extra = extra or own_file(VARIABLE, OWN_FILE)
     if extra is None:
         return specs
-    try:
-        tables = tomllib.loads(extra.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"The GPU file {extra} cannot be read: {error.strerror}.", "Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The GPU file {extra} is not TOML: {error}.", "Correct that line.") from error
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise UsageError(
-                f"The GPU file {extra} has a key {name!r} outside any table.", "Write one table a GPU, such as [B200]."
-            )
+    for name, table in own_tables(extra, "GPU", "Write one table a GPU, such as [B200].").items():
         known = specs.get(_normal(name))
         base: dict[str, Any] = known.facts() if known else {}
         specs[_normal(name)] = _spec(_normal(name), {**base, **table}, str(extra))
     return specs
-
-
-def _own_file() -> Path | None:
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    own = OWN_FILE.expanduser()
-    return own if own.is_file() else None
 
 
 def find(name: str, extra: Path | None = None) -> GpuSpec:

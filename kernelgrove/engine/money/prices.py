@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from kernelgrove.engine.own_file import own_file, own_tables
 from kernelgrove.errors import UsageError
 from kernelgrove.model import Usage
 
@@ -81,36 +81,15 @@ def load(own: Path | None = None) -> dict[str, Price]:
     """All prices by ``provider:model``; *own* is the user's file (by default where the environment or the user's
     configuration says). Raises UsageError naming what is wrong in it."""
     prices = dict(_shipped())
-    path = own or _own_file()
+    path = own or own_file(VARIABLE, OWN_FILE)
     if path is None:
         return prices
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"The price file {path} cannot be read: {error.strerror}.", "Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The price file {path} is not TOML: {error}.", "Correct that line.") from error
-    for name, table in tables.items():
+    example = 'Write one a model, as ["openai:gpt-5"].'
+    for name, table in own_tables(path, "price", example).items():
         known = prices.get(name)
         base: dict[str, Any] = {k: v for k, v in asdict(known).items() if v is not None} if known else {}
-        prices[name] = _price(name, {**base, "source": str(path), **_table(name, table, path)}, str(path))
+        prices[name] = _price(name, {**base, "source": str(path), **table}, str(path))
     return prices
-
-
-def _own_file() -> Path | None:
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    own = OWN_FILE.expanduser()
-    return own if own.is_file() else None
-
-
-def _table(name: str, table: Any, path: Path) -> Mapping[str, Any]:
-    if isinstance(table, dict):
-        return table
-    raise UsageError(
-        f"The price file {path} has a key {name!r} outside any table.", 'Write one a model, as ["openai:gpt-5"].'
-    )
 
 
 @cache

@@ -49,10 +49,6 @@ class Value:
     fresh: bool = False  # a tensor that the host code made itself and that nobody else holds
 
     @property
-    def is_leaf(self) -> bool:
-        return self.op in LEAVES
-
-    @property
     def numel(self) -> int:
         return prod(self.shape)
 

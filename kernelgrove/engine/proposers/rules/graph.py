@@ -21,7 +21,6 @@ HOST_NUMBER = "host_number"  # a number that the host code computes (a size): pa
 COLUMN = "column"  # the position along the reduced dimension
 COUNT = "count"  # how many elements a reduction covers, plus ``number``
 
-LEAVES = (TENSOR, NUMBER, HOST_NUMBER, COLUMN, COUNT)
 
 #: What a kernel may load and store; computing is in fp32.
 FLOATS = ("float32", "float16", "bfloat16")

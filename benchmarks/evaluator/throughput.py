@@ -1,6 +1,6 @@
 """Candidates a minute on a mix, where the time went, and the field's way on some of the same candidates.
 
-python -m benchmarks.evaluator.throughput [--device cuda:0] [--parallel N] [--repeat N] [--naive N]
+python -m benchmarks.evaluator.throughput [--device cuda:0] [--parallel N] [--repeat N] [--naive N] [--search]
 """
 
 from __future__ import annotations
@@ -48,12 +48,22 @@ class Busy(threading.Thread):
             return
 
 
-def judge_all(pool: Pool, candidates: list[Candidate]) -> list[EvaluationResult]:
+def judge_all(pool: Pool, candidates: list[Candidate], beating: bool) -> list[EvaluationResult]:
+    """*beating*: each is told the best time of its problem so far, as in a search: what cannot beat it is screened."""
     names = list(dict.fromkeys(candidate.problem for candidate in candidates))
+    best: dict[str, float] = {}
+
+    def judge(candidate: Candidate) -> EvaluationResult:
+        beat = best.get(candidate.problem) if beating else None
+        instance = instances[candidate.problem]
+        found = pool.evaluate(EvaluationRequest(instance, candidate.code, timeout_s=30.0, best_ms=beat))
+        if found.time_ms is not None:
+            best[candidate.problem] = min(found.time_ms, best.get(candidate.problem, found.time_ms))
+        return found
+
     with ThreadPoolExecutor(pool.parallel) as threads:
         instances = dict(zip(names, threads.map(lambda name: pool.prepare(load(name)), names), strict=True))
-        requests = [EvaluationRequest(instances[c.problem], c.code, timeout_s=30.0) for c in candidates]
-        return list(threads.map(pool.evaluate, requests))
+        return list(threads.map(judge, candidates))
 
 
 def main() -> None:
@@ -62,30 +72,35 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=None)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--once", action="store_true", help="only with nothing kept from before")
+    parser.add_argument("--search", action="store_true", help="tell each the time to beat, as a search does")
     parser.add_argument("--naive", type=int, default=6, help="candidates judged the field's way, one process each")
     options = parser.parse_args()
     candidates = mix(options.repeat)
     os.environ["KERNELGROVE_CACHE"] = tempfile.mkdtemp()
     print("nothing kept from before:")
-    results, rate = first(options.device, options.parallel, candidates)
+    results, rate = first(options.device, options.parallel, candidates, options.search)
     if not options.once:
         print("\ncompiled baselines kept from before:")
-        results, rate = first(options.device, options.parallel, candidates)
+        results, rate = first(options.device, options.parallel, candidates, options.search)
     if options.naive:
         naive(candidates[: options.naive], results, rate)
 
 
-def first(device: str, parallel: int | None, candidates: list[Candidate]) -> tuple[list[EvaluationResult], float]:
+def first(
+    device: str, parallel: int | None, candidates: list[Candidate], beating: bool
+) -> tuple[list[EvaluationResult], float]:
     """All candidates on a fresh pool; its start counts."""
     started = time.monotonic()
     with Pool(device, parallel=parallel) as pool:
         busy = Busy()
         busy.start()
-        results = judge_all(pool, candidates)
+        results = judge_all(pool, candidates, beating)
         wall = time.monotonic() - started
         busy.stopped.set()
         at_once = pool.parallel
     rate = 60 * len(candidates) / wall
+    sealed = sum(found.timing == "sealed" for found in results)
+    print(f"{sealed} timed under seal, {sum(found.timing == 'screened' for found in results)} screened alone")
     print(f"{len(candidates)} candidates, {at_once} at once, {os.cpu_count()} cores: {wall:.1f} s, {rate:.0f} a minute")
     if busy.samples:
         print(f"the GPU was busy {statistics.fmean(busy.samples):.0f} % of that time ({len(busy.samples)} samples)")

@@ -119,7 +119,9 @@ def _write(page: Path, runner: _Runner, found: report.Found, seeds: Sequence[int
         "DECISIONS": report.decisions(large.measure()),
         "SPEED": _speed(runner.processes),
         "SEEDS": f"{len(seeds)}",
-        "FEW": "" if len(seeds) == len(suite.REPORT_SEEDS) else f" of {len(suite.REPORT_SEEDS)}",
+        "FEW": ""
+        if len(seeds) == len(suite.REPORT_SEEDS)
+        else f" of {len(suite.REPORT_SEEDS)} (all without `--seeds`)",
         "GIVEN": f" --seeds {len(seeds)}" if len(seeds) < len(suite.REPORT_SEEDS) else "",
         "MACHINE": f"{platform.machine()}, {os.cpu_count()} CPUs, no GPU needed",
         "FEWER": f"{len(fewer)}",

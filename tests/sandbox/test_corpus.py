@@ -119,6 +119,9 @@ def test_honest(sitting: Sitting, entry: Entry, request: pytest.FixtureRequest) 
     assert expected == "any" or found.provenance == expected
     if entry.timed_on(sitting.device):
         assert found.time_ms is not None and found.time_ms > 0, found.message
+    if entry.timed_on(sitting.device) and sitting.device != "cpu":
+        timing = found.detail["timing"]
+        assert found.time_ms is not None and found.time_ms <= 1.25 * timing["claim_ms"], f"was not believed: {timing}"
 
 
 ALONE = [pytest.param(entry, id=entry.name) for entry in EXPLOITS if "alone" in entry.fields]

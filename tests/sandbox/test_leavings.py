@@ -68,6 +68,14 @@ def test_plain_files_are_copied_with_times_and_modes(tmp_path: Path):
     assert copied.stat().st_mode & 0o7777 == 0o755 and copied.stat().st_mtime_ns == 7_000_000_123
 
 
+def test_files_beside_the_folders_of_a_cache_are_not_copied(tmp_path: Path):
+    (tmp_path / "scratch" / "triton" / "key").mkdir(parents=True)
+    (tmp_path / "scratch" / "triton" / "notes").touch()
+    (tmp_path / "scratch" / "triton" / "key" / "kernel.cubin").touch()
+    Copier(os.getuid(), 100, 100, shallowest=2).copy(tmp_path / "scratch", ("triton",), tmp_path / "kept")
+    assert tree(tmp_path / "kept") == {"triton/key/kernel.cubin"}
+
+
 def test_nothing_else_is_copied(tmp_path: Path):
     source, target, outside = tmp_path / "scratch", tmp_path / "kept", tmp_path / "outside"
     (outside / "in").mkdir(parents=True)

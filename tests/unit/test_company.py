@@ -51,7 +51,7 @@ class Pair:
     [
         result(Outcome.OUT_OF_MEMORY, KILLED),
         result(Outcome.WORKER_DIED, "killed by SIGKILL"),
-        result(Outcome.OUT_OF_MEMORY, "CUDA out of memory", Basis.MEASURED),
+        result(Outcome.OUT_OF_MEMORY, "torch.OutOfMemoryError: CUDA out of memory", Basis.MEASURED),
     ],
 )
 def test_judged_again_where_it_may_have_been_anothers_doing(first: EvaluationResult):
@@ -66,6 +66,7 @@ def test_judged_again_where_it_may_have_been_anothers_doing(first: EvaluationRes
     [
         result(Outcome.OK),
         result(Outcome.OUT_OF_MEMORY, "MemoryError"),
+        result(Outcome.OUT_OF_MEMORY, "on inputs of zeros: MemoryError", Basis.MEASURED),
         result(Outcome.WORKER_DIED, "killed by SIGSEGV"),
         result(Outcome.WORKER_DIED, "killed by the evaluator: its scratch folder holds more than 2048 MiB"),
         result(Outcome.TIMEOUT, "was killed"),

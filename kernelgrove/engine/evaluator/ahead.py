@@ -24,9 +24,12 @@ from .nurseries import Standby
 from .protocol import ProtocolBreak, Reply
 from .workers import CACHES, Prepared, WorkerDied, WorkerFailed, WorkerTimeout
 
-_LIMIT_S = 60.0
+#: A dry launch takes some 0.6 s. One that takes so long hangs, or compiles very much: the candidate's own first call,
+#: which has its whole limit yet, will tell.
+_LIMIT_S = 15.0
 _EXTENSION_LIMIT_S = 300.0  # nvcc with PyTorch's headers takes from 20 s to minutes
 _MOST_BYTES, _MOST_FILES = 256 << 20, 4000
+_HOST_MEMORY = 8 << 30  # there are no tensors of any size
 _KEPT_PROBLEMS = 32
 
 
@@ -35,7 +38,7 @@ class Ahead:
 
     def __init__(self, policy: sandbox.Policy, facts: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._facts = facts
-        self._nursery = Standby("compile", replace(policy, gpu=False), environment)
+        self._nursery = Standby("compile", replace(policy, gpu=False, memory_bytes=_HOST_MEMORY), environment)
         self._home = sandbox.Home()
         self._lock = threading.Lock()
         self._dry: OrderedDict[str, Dry | None] = OrderedDict()
@@ -60,7 +63,9 @@ class Ahead:
                 if not worker.stop():
                     return None
                 kept = Path(tempfile.mkdtemp(dir=self._home.path))
-                sandbox.Copier(worker.uid, _MOST_BYTES, _MOST_FILES).copy(worker.scratch, CACHES, kept)
+                # Both caches keep a folder a program; what lies beside those is none of theirs.
+                copier = sandbox.Copier(worker.uid, _MOST_BYTES, _MOST_FILES, shallowest=2)
+                copier.copy(worker.scratch, CACHES, kept)
             return Prepared(kept, worker.scratch if extension else None, note)
         except (WorkerDied, WorkerTimeout, ProtocolBreak, EvaluatorError):
             return None

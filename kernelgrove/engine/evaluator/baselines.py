@@ -26,7 +26,7 @@ from .confirming import Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .protocol import PROTOCOL_VERSION, ProtocolBreak
 from .references import JudgedReference
-from .screening import screen
+from .screening import glance, screen
 from .sitting import Bench, Rejected, Sitting, Wrong
 from .timing import Figure
 from .workers import WorkerDied, WorkerFailed, WorkerTimeout
@@ -79,6 +79,9 @@ class Timing:
     def screen(self, sitting: Sitting, request: EvaluationRequest) -> Figure:
         return screen(sitting, self.flush_bytes, self.around(), request.samples, request.tolerance)
 
+    def glance(self, sitting: Sitting, request: EvaluationRequest) -> float:
+        return glance(sitting, self.flush_bytes, self.around(), request.tolerance)
+
 
 class Eager:
     """The reference as it is, in a worker that stays, with its screened time; ``seconds`` tells what making it took."""
@@ -126,7 +129,7 @@ class _Entry:
 class Shelf:
     """Eager baselines of the problems judged last, each made once, in *threads*. Thread-safe."""
 
-    def __init__(self, bench: Bench, timing: Timing, threads: ThreadPoolExecutor, kept: int = 4) -> None:
+    def __init__(self, bench: Bench, timing: Timing, threads: ThreadPoolExecutor, kept: int = 8) -> None:
         self._bench, self._timing, self._threads, self._kept = bench, timing, threads, kept
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -205,7 +208,7 @@ class Compiled:
                 if isinstance(base, str):
                     return Over(None, note=base)
                 with self._timing.alone():
-                    estimate = self._timing.screen(sitting, request).time_ms
+                    estimate = self._timing.glance(sitting, request)
                     seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
                     if seat is None or base.seat is None:
                         return Over(base.screened_ms / estimate, None, "screened", _now())

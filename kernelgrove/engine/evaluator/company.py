@@ -42,7 +42,7 @@ class Company:
 
 
 def _ran_out(found: EvaluationResult) -> bool:
-    """Whether memory that others use too may have been short. On the CPU allocations fail at a worker's own limit."""
+    """Whether memory that others use too may have been short. The host's allocations fail at a worker's own limit."""
     if found.outcome is Outcome.OUT_OF_MEMORY and found.basis is Basis.MEASURED:
-        return True
+        return " MemoryError" not in f" {found.message}"
     return found.outcome in (Outcome.OUT_OF_MEMORY, Outcome.WORKER_DIED) and "SIGKILL" in found.message

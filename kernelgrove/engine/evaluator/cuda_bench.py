@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import shutil
@@ -118,7 +119,7 @@ class CudaBench:
         self.nursery = Standby("cuda", policy, environment)
         self.ahead = Ahead(policy, facts, environment)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
-        empties = Empties(lambda: self.fork(self._precision), self.index, self.still)
+        empties = Empties(lambda: self.fork(self._precision), self.still)
         self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
         self.spares = Spares(self._fork_spare, parallel, self._calibration)
@@ -180,31 +181,40 @@ class CudaBench:
                 base = eager.result()
             confirmed: Confirmed | None = None
             assert sitting.worker is not None
-            with laps.lap("waiting"), self.alone(sitting.worker):
+            with laps.lap("waiting"), self.alone(sitting.worker, laps=laps):
+                hopeless_ms = math.inf if request.best_ms is None else _HOPELESS * request.best_ms
+                screened: Figure | None = None
                 with laps.lap("screening"):
-                    screened = self.timing.screen(sitting, request)
-                if request.best_ms is None or screened.stats["median"] <= _HOPELESS * request.best_ms:
+                    estimate_ms = self.timing.glance(sitting, request)
+                    if estimate_ms > hopeless_ms:
+                        screened = self.timing.screen(sitting, request)
+                        estimate_ms = screened.stats["median"]
+                if estimate_ms <= hopeless_ms:
                     with laps.lap("confirming"):
-                        confirmed = self._confirm(sitting, screened, base, request)
+                        confirmed = self._confirm(sitting, estimate_ms, base, request)
+                if confirmed is None and screened is None:
+                    with laps.lap("screening"):
+                        screened = self.timing.screen(sitting, request)
                 advise()
         state = {**self.state.read(), "shared_with_others": self._shared}
         figure = confirmed.figure if confirmed is not None else screened
+        assert figure is not None
         floor = physical_floor(reference, self.facts, self.l2_bytes)
         if floor is not None and figure.time_ms < floor.ms:
             raise Rejected(f"quarantined: {figure.time_ms:.4g} ms is less than {floor.why}")
         with laps.lap("waiting for the baseline"):
             ratios = {name: found.result() for name, found in over.items()}
-        found = _figures(screened, confirmed, base, ratios, state)
+        found = _figures(figure, confirmed, base, ratios, state)
         if floor is not None:
             found.detail["floor_ms"] = floor.ms / SHARE
         return found
 
     def _confirm(
-        self, sitting: Sitting, screened: Figure, base: Eager | str, request: EvaluationRequest
+        self, sitting: Sitting, estimate_ms: float, base: Eager | str, request: EvaluationRequest
     ) -> Confirmed | None:
-        """None where there is no memory for it: the screened figure then stands, and says that it is one."""
+        """None where there is no memory for it: a screened figure then stands, and says that it is one."""
         try:
-            with Seat(sitting, self.timing.empties, screened.time_ms, memory_share(4), request.timeout_s) as seat:
+            with Seat(sitting, self.timing.empties, estimate_ms, memory_share(4), request.timeout_s) as seat:
                 seat_of_eager = base.seat if isinstance(base, Eager) else None
                 return confirm(seat, seat_of_eager, request.tolerance, self.still)
         except (NoRoom, CudaError, torch.OutOfMemoryError):
@@ -235,18 +245,22 @@ class CudaBench:
     # --------------------------------------------------------------------------------------------- timing
 
     @contextlib.contextmanager
-    def alone(self, *keep: Worker) -> Iterator[None]:
+    def alone(self, *keep: Worker, laps: Laps | None = None) -> Iterator[None]:
         """The GPU for oneself: nobody else is asked anything, and of all candidates only those in *keep* run, once it
         was seen that the GPU is idle while even they stand still. What others have left running has some time to end.
 
         Raises Rejected where one in *keep* is what keeps the GPU busy, Again where it was a process of somebody else's.
         """
-        with self.turns.alone(), self.nursery.frozen(keep):
-            if not self._shared:
-                with self.nursery.frozen():
-                    idle = wait_idle(self.device, _IDLE_LIMIT_S)
-                if not idle and keep:
-                    self._blame(keep)
+        laps = laps or Laps()
+        self._calibration.exception()  # what is timed needs it, and it needs a turn itself
+        with self.turns.alone(), contextlib.ExitStack() as frozen:
+            with laps.lap("stopping the others"):
+                frozen.enter_context(self.nursery.frozen(keep))
+                if not self._shared:
+                    with self.nursery.frozen():
+                        idle = wait_idle(self.device, _IDLE_LIMIT_S)
+                    if not idle and keep:
+                        self._blame(keep)
             yield
 
     @contextlib.contextmanager
@@ -272,35 +286,34 @@ class CudaBench:
         return self._calibration.result()
 
     def _calibrate(self) -> float:
-        with (
-            self.tenancy.stay(begun=True),
-            self.turns.alone(),
-            self.nursery.fork(self.device, self.facts, "default") as worker,
-        ):
+        with self.tenancy.stay(begun=True), self.nursery.fork(self.device, self.facts, "default") as worker:
             arena = self.arena(1 << 12)
             try:
                 fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
                 worker.ask("load", Reply.LOADED, 60.0, fields, [_NOOP, _EMPTY, arena.fd])
                 self.nursery.seed_from(worker)
-                figures = []
-                for count in (20, 100, 100):
-                    fields = {"inputs": [], "flush_bytes": self.flush_bytes, "n": count}
-                    worker.ask("arm", Reply.ARMED, 60.0, fields, [_EMPTY])
-                    worker.ask("go", Reply.TIMED, 60.0, {})
-                    wall_ms = worker.wall_s * 1e3
-                    reply = worker.ask("deliver", Reply.DELIVERED, 60.0, {"outputs": []})
-                    claims = finite_floats(reply.get("claims"), count)
-                    figures.append(wall_ms / count - statistics.median(claims))
-                return max(figures[1:])
+                return self._measure_around(worker)
             finally:
                 arena.close()
 
+    def _measure_around(self, worker: Worker) -> float:
+        figures = []
+        with self.turns.alone(), self.nursery.frozen():
+            for count in (20, 100, 100):
+                fields: dict[str, Any] = {"inputs": [], "flush_bytes": self.flush_bytes, "n": count}
+                worker.ask("arm", Reply.ARMED, 60.0, fields, [_EMPTY])
+                worker.ask("go", Reply.TIMED, 60.0, {})
+                wall_ms = worker.wall_s * 1e3
+                reply = worker.ask("deliver", Reply.DELIVERED, 60.0, {"outputs": []})
+                claims = finite_floats(reply.get("claims"), count)
+                figures.append(wall_ms / count - statistics.median(claims))
+        return max(figures[1:])
+
 
 def _figures(
-    screened: Figure, confirmed: Confirmed | None, base: Eager | str, over: Mapping[str, Over], state: dict[str, Any]
+    figure: Figure, confirmed: Confirmed | None, base: Eager | str, over: Mapping[str, Over], state: dict[str, Any]
 ) -> Figures:
     """One document of figures: a speedup from paired chunks where there are any, else from screened times."""
-    figure = confirmed.figure if confirmed is not None else screened
     detail: dict[str, Any] = {"timing": figure.detail, "state": state}
     baselines: dict[str, float | None] = {"eager": None, **dict.fromkeys(over)}
     if isinstance(base, str):
@@ -313,7 +326,7 @@ def _figures(
         detail["baselines"]["eager"] = {"seconds": base.seconds}
         if confirmed is not None and confirmed.ratio is not None:
             # Where the judge's clock overruled the claims, the ratio of claims goes down with them.
-            honest = figure.stats["median"] / figure.time_ms
+            honest = confirmed.claim_ms / figure.time_ms
             low, high = (bound * honest for bound in confirmed.ratio.interval)
             detail["speedup_interval"] = {"eager": [low, high]}
             detail["improved"] = {"eager": low > 1.0}

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def _compute_ahead() -> None:
             get_ptxas_version(capability)
 
 
-#: While there are workers, their disk is looked at so often.
+#: While there are workers, their disk and memory are looked at so often.
 _LOOK_S = 1.0
 
 
@@ -82,6 +83,7 @@ class Nursery:
         self.home = Path.cwd()
         self.workers: dict[int, sandbox.Policy] = {}  # by pid; their uids are their own
         self.disk = sandbox.Disk(str(self.home))
+        self.looked_s = 0.0  # when memory was looked at last
         self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
     def run(self) -> None:
@@ -100,6 +102,7 @@ class Nursery:
                     os.read(reader, 4096)
                 self._reap()
                 self._look_at_disk()
+                self._look_at_memory()
                 if control in ready:
                     message, fds = receive_with_fds(self.sock)
                     self._obey(message, fds, keep=(reader, writer))
@@ -132,6 +135,16 @@ class Nursery:
             pids = {pid, *sandbox.descendants(pid)}
             if sandbox.holds_more(policy.scratch, pids, policy.scratch_bytes):
                 self._kill(pid, f"its scratch folder holds more than {policy.scratch_bytes >> 20} MiB")
+
+    def _look_at_memory(self) -> None:
+        """Kill workers on a GPU that hold more shared memory than they may have of any: no limit counts it there."""
+        if time.monotonic() - self.looked_s < _LOOK_S:
+            return
+        self.looked_s = time.monotonic()
+        for pid, policy in list(self.workers.items()):
+            most = policy.memory_bytes if policy.gpu else None
+            if most and any(sandbox.shared_bytes(one) > most for one in (pid, *sandbox.descendants(pid))):
+                self._kill(pid, f"it shares or pins more than {most >> 20} MiB of the host's memory")
 
     def _kill(self, pid: int, reason: str = "") -> None:
         if reason:

@@ -5,6 +5,8 @@ Cheap, and enough to tell a slow candidate from one that may be the best. What i
 
 from __future__ import annotations
 
+import statistics
+
 from .protocol import ProtocolBreak, Reply, finite_floats
 from .sitting import Sitting
 from .timing import Figure, Round, figure, repetitions
@@ -20,10 +22,15 @@ def screen(sitting: Sitting, flush_bytes: int, around_ms: float, samples: int, a
     """Time the sitting's candidate on inputs it has seen before, rewritten between rounds, every round's last outputs
     checked. *samples*: calls at most. Raises Wrong, Rejected, ProtocolBreak and what a worker's end raises."""
     loop = _Loop(sitting, flush_bytes, allclose)
-    estimate = loop.warm_up()
-    count = repetitions(estimate, around_ms, samples, _BUDGET_MS)
+    estimate_ms = statistics.median(loop.warm_up()[-1].claims)
+    count = repetitions(estimate_ms, around_ms, samples, _BUDGET_MS)
     each = -(-count // _ROUNDS)
     return figure([loop.run(number % 2, each, check=True) for number in range(_ROUNDS)], around_ms)
+
+
+def glance(sitting: Sitting, flush_bytes: int, around_ms: float, allclose: float | None) -> float:
+    """A first look at what a call takes, in ms: no figure, but what the judge's clock refutes is not believed."""
+    return figure(_Loop(sitting, flush_bytes, allclose).warm_up(), around_ms).time_ms
 
 
 class _Loop:
@@ -32,16 +39,15 @@ class _Loop:
         self.flush_bytes = flush_bytes
         self.allclose = allclose
 
-    def warm_up(self) -> float:
-        """Run until three medians in a row agree; the last one, in ms."""
-        medians: list[float] = []
+    def warm_up(self) -> list[Round]:
+        """Run until the medians of three rounds in a row agree; the last three."""
+        rounds: list[Round] = []
         for _ in range(_MOST_WARM_UPS):
-            claims = sorted(self.run(0, _WARM_CALLS).claims)
-            medians.append(claims[len(claims) // 2])
-            last = medians[-3:]
-            if len(last) == 3 and max(last) - min(last) <= _SETTLED * min(last):
+            rounds.append(self.run(0, _WARM_CALLS))
+            medians = [statistics.median(timed.claims) for timed in rounds[-3:]]
+            if len(medians) == 3 and max(medians) - min(medians) <= _SETTLED * min(medians):
                 break
-        return medians[-1]
+        return rounds[-3:]
 
     def run(self, number: int, count: int, check: bool = False) -> Round:
         """*count* timed calls on case *number*; the last one's outputs are compared where *check*."""

@@ -9,7 +9,8 @@ A chunk of N calls, each with inputs and outputs of its own:
 4. the worker says when its stream is through; the judge takes a secret sample of all outputs and stops its clock;
 5. the outputs must still hold that sample, and some of the calls, drawn in secret, are compared with the reference.
 
-What an *empty* worker (trusted; its outputs are ready before it is asked) takes for the same chunk is subtracted.
+What an *empty* worker (trusted; its outputs are ready before it is asked) took for the same chunk just before is
+subtracted.
 Chunks of one call after the other (*serial*) tell one launch that serves many calls from many.
 """
 
@@ -55,47 +56,52 @@ class Timed:
     sample: list[torch.Tensor]
 
 
-class Sealed:
-    """An arena for chunks of up to *calls* calls, mapped in *worker*. Close it after use."""
+class Ground:
+    """An arena for chunks of up to *calls* calls. Several workers may be sealed in it, which take turns. Close it after
+    use."""
 
-    def __init__(self, worker: Worker, case: Case, calls: int, device: int, timeout_s: float) -> None:
-        self.worker = worker
-        self.timeout_s = timeout_s
-        self._token = 0
+    def __init__(self, case: Case, calls: int, device: int) -> None:
         layout = Layout.of(case)
         self.arena = CudaArena.create(layout.size(calls), device)
         self.slots = Slots(self.arena, layout)
+        self.token = 0  # what releases the stream that is stalled now
         self._flag = self.arena.bytes[_FLAG : _FLAG + 4].view(torch.int32)
-        try:
-            torch.cuda.synchronize()
-            worker.ask("seal", Reply.SEALED, timeout_s, {"arena_bytes": self.arena.size}, [self.arena.fd])
-        except BaseException:
-            self.close()
-            raise
 
-    def __enter__(self) -> Sealed:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def release(self) -> None:
+        self._flag.fill_(self.token)
 
     def close(self) -> None:
-        self._release()  # a stream left stalled would hold the worker's last moments up
+        self.release()  # a stream left stalled would hold its worker's last moments up
         self.arena.close()
 
+
+class Sealed:
+    """*worker* in *ground*. *estimate_ms*: what a call of its takes, about."""
+
+    def __init__(self, worker: Worker, ground: Ground, timeout_s: float, estimate_ms: float = 0.0) -> None:
+        self.worker, self.ground, self.timeout_s = worker, ground, timeout_s
+        self._launch_s = 0.0005 + 2e-3 * estimate_ms  # a call: Python needs some 50 µs, a slow host ten times that
+        torch.cuda.synchronize()
+        worker.ask("seal", Reply.SEALED, timeout_s, {"arena_bytes": ground.arena.size}, [ground.arena.fd])
+
+    def leave(self) -> None:
+        """Have the worker let go of the ground's memory."""
+        self.worker.ask("unseal", Reply.SEALED, self.timeout_s, {})
+
     def run(self, filled: Filled, first: int, calls: int, stall: bool, options: dict[str, Any]) -> Timed:
-        """Have the worker run *calls* calls of *filled* from *first* on.
+        """Have the worker run *calls* calls of *filled* from *first* on, behind a stalled stream where *stall*.
 
         Raises Stuck (after releasing the stream) where they could not all be queued, and what a worker's end raises.
         """
         packed = filled.packed[first : first + calls]
-        self._token += 1
+        ground = self.ground
+        ground.token += 1
         plan = {
-            **self.slots.layout.to_json(),
+            **ground.slots.layout.to_json(),
             "first": first,
             "packed": [len(blob) for blob in packed],
             "flag": _FLAG,
-            "token": self._token,
+            "token": ground.token,
             "stall": stall,
             **options,
         }
@@ -105,14 +111,14 @@ class Sealed:
             self.worker.send("finish", {})  # it now waits for its stream
         torch.cuda.synchronize()
         started = time.perf_counter()
-        self.slots.complete(filled, first, calls)
+        ground.slots.complete(filled, first, calls)
         if stall:
-            self._release()
+            ground.release()
         else:
             torch.cuda.synchronize()
             self.worker.send("finish", {})
         self.worker.answer(Reply.FINISHED, self.timeout_s)
-        sample = self.slots.sample(first, calls)
+        sample = ground.slots.sample(first, calls)
         torch.cuda.synchronize()
         wall_ms = (time.perf_counter() - started) * 1e3
         return Timed(self.worker.ask("claims", Reply.CLAIMED, self.timeout_s, {}), wall_ms, sample)
@@ -122,21 +128,17 @@ class Sealed:
             self.worker.answer(Reply.QUEUED, self.timeout_s)
             return
         try:
-            # Python needs some 50 µs to launch a call; a slow host ten times that.
-            self.worker.answer(Reply.QUEUED, 1.0 + 0.01 * calls, keep=True)
+            self.worker.answer(Reply.QUEUED, 0.25 + self._launch_s * calls, keep=True)
         except WorkerTimeout as late:
-            self._release()
+            self.ground.release()
             self.worker.answer(Reply.QUEUED, self.timeout_s)
             self.worker.ask("finish", Reply.FINISHED, self.timeout_s, {})
             raise Stuck from late
 
-    def _release(self) -> None:
-        self._flag.fill_(self._token)
-
 
 def empty_chunk(sealed: Sealed, packed: bytes, calls: int, stall: bool) -> float:
     """The wall clock over a chunk of the empty worker, in ms, with as much to complete and to sample."""
-    filled = sealed.slots.unchanged(packed, calls)
+    filled = sealed.ground.slots.unchanged(packed, calls)
     return sealed.run(filled, 0, calls, stall, {"empty": True, "restore": False}).wall_ms
 
 
@@ -148,18 +150,19 @@ class Round:
 
     def __init__(self, sealed: Sealed, sitting: Sitting, calls: int, checked: int, allclose: float | None) -> None:
         self.sealed, self.sitting, self.calls, self.allclose = sealed, sitting, calls, allclose
+        self.slots = slots = sealed.ground.slots
         self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
-        if checked and any(slot is None for _, slot in sealed.slots.layout.outputs):
+        if checked and any(slot is None for _, slot in slots.layout.outputs):
             self.watched.add(calls - 1)  # what is no tensor is told of the last call alone
-        self.filled = sealed.slots.fill(_draws(sitting, calls), calls, self.watched)
-        sealed.slots.poison(calls)
+        self.filled = slots.fill(_draws(sitting, calls), calls, self.watched)
+        slots.poison(calls)
 
     def together(self, stall: bool, empty_ms: float) -> Chunk:
         return self._run(0, self.calls, stall, empty_ms)
 
-    def one(self, number: int, empty_ms: float) -> Chunk:
+    def one(self, number: int, stall: bool, empty_ms: float) -> Chunk:
         """Call *number* alone."""
-        return self._run(number, 1, True, empty_ms)
+        return self._run(number, 1, stall, empty_ms)
 
     def _run(self, first: int, calls: int, stall: bool, empty_ms: float) -> Chunk:
         options = {"empty": False, "restore": self.sitting.reference.stateful}
@@ -173,7 +176,7 @@ class Round:
 
     def _verify(self, timed: Timed, first: int, calls: int) -> None:
         """The outputs are those that were there when the clock stopped, and those of the watched calls are right."""
-        slots = self.sealed.slots
+        slots = self.slots
         for before, after in zip(timed.sample, slots.sample_again(first, calls), strict=True):
             if not identical(before, after):
                 raise Rejected("outputs changed after forward had handed them over: work was still going on")
@@ -188,7 +191,7 @@ class Round:
                     raise Wrong(Verdict(None, f"output{path} of timed call {call} of {self.calls} was not written"))
 
     def _compare(self, number: int, last: bool) -> None:
-        slots = self.sealed.slots
+        slots = self.slots
         case = self.sitting.reference.case_of(self.filled.watched[number], self.sitting.draw, secrets.randbits(31))
         move = number * slots.layout.stride
         for index, (given, master) in enumerate(zip(slots.layout.inputs, case.masters, strict=True)):

@@ -25,7 +25,10 @@ DELTA_SHARE, DELTA_MS, DELTA_MOST = 0.05, 0.010, 0.25
 
 #: Sealed: a share of the claim, what a chunk's wall clock is uncertain by (two changes of context), a gap a call; and a
 #: share of the bound that no delta exceeds: a claim is believed as far as the clock can vouch for it.
-SEALED_SHARE, SEALED_CHUNK_MS, SEALED_CALL_MS, SEALED_MOST = 0.02, 0.100, 0.0015, 0.10
+SEALED_SHARE, SEALED_CHUNK_MS, SEALED_CALL_MS, SEALED_MOST = 0.02, 0.100, 0.0015, 0.15
+
+#: No call of N in a chunk is shorter than this over N, whatever is claimed: changes of context hide as much.
+RESOLUTION_MS = 0.2
 
 #: Serial: one call a release. A change of context now takes 0.1 ms more, now 0.1 ms less, for a while at a time.
 SERIAL_SHARE, SERIAL_MS = 0.05, 0.25
@@ -100,15 +103,22 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
     calls = statistics.median(len(chunk.claims) for chunk in chunks)
     delta = SEALED_SHARE * claim + SEALED_CHUNK_MS / calls + SEALED_CALL_MS
     score, detail = _score(stats, bound, delta, SEALED_MOST)
+    if score < RESOLUTION_MS / calls:
+        score, detail["clock"] = RESOLUTION_MS / calls, "resolution"
     if len(serial) > 1:
         # The lower quartile errs to the kind side: what a change of context takes comes on top.
         alone = statistics.quantiles([chunk.wall_ms - chunk.empty_ms for chunk in serial], n=4)[0]
-        delta = SERIAL_SHARE * claim + SERIAL_MS
+        delta = serial_delta(claim)
         detail |= {"serial_ms": round(alone, 6), "serial_delta_ms": round(delta, 6)}
         if alone - delta > score:
             score, detail["clock"] = alone, "serial"
     detail |= {"chunks": len(chunks), "calls_a_chunk": int(calls)}
     return Figure(score, stats, detail, bootstrap([statistics.median(c.claims) for c in chunks], score / claim))
+
+
+def serial_delta(claim_ms: float) -> float:
+    """What one call a release may take longer than its claim, in ms."""
+    return SERIAL_SHARE * claim_ms + SERIAL_MS
 
 
 def _score(stats: dict[str, float], bound: float, delta: float, most: float) -> tuple[float, dict[str, Any]]:
@@ -166,8 +176,6 @@ def repetitions(estimate_ms: float, flush_ms: float, wanted: int, budget_ms: flo
 
 def calls_a_chunk(estimate_ms: float, aim_ms: float, set_bytes: int, memory_bytes: int, queue: int) -> int:
     """How many calls go into one sealed chunk: *aim_ms* of work, as far as inputs and outputs of all of them
-    (*set_bytes* each) fit *memory_bytes* and their launches the stream's queue (at most *queue* calls). A power of
-    two, so that candidates of one problem share what was calibrated."""
+    (*set_bytes* each) fit *memory_bytes* and their launches the stream's queue (at most *queue* calls)."""
     wanted = math.ceil(aim_ms / max(estimate_ms, 1e-4))
-    most = max(1, min(wanted, memory_bytes // max(set_bytes, 1) - 1, queue))
-    return 1 << (most.bit_length() - 1)
+    return max(1, min(wanted, memory_bytes // max(set_bytes, 1) - 1, queue))

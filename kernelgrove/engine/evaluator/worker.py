@@ -2,7 +2,8 @@
 
 Imports only the standard library, torch, triton and its siblings, so that a bare GPU image can run it. It answers
 one request at a time (``load``, ``call``; ``arm``, ``go``, ``deliver`` to screen; ``seal``, ``queue``, ``finish``,
-``claims`` under seal; ``count``, ``compile`` without a device) and decides nothing: what it says is a claim.
+``claims``, ``unseal`` under seal; ``count``, ``compile`` without a device) and decides nothing: what it says is a
+claim.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class Worker:
             "go": (Reply.TIMED, self.go),
             "deliver": (Reply.DELIVERED, self.deliver),
             "seal": (Reply.SEALED, self.seal),
+            "unseal": (Reply.SEALED, self.unseal),
             "queue": (Reply.QUEUED, self.queue),
             "finish": (Reply.FINISHED, self.finish),
             "claims": (Reply.CLAIMED, self.claims),
@@ -210,10 +212,16 @@ class Worker:
 
     def seal(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """Map the arena of the chunks to come, in the place of an earlier one."""
-        if self.chunks is not None:
-            self.chunks.arena.close()
+        self.unseal({}, [])
         arena = CudaArena.open(fds[0], request["arena_bytes"], torch.device(self.device).index or 0)
         self.chunks = Chunks(arena)
+        return {}
+
+    def unseal(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """Let go of that arena's memory."""
+        if self.chunks is not None:
+            self.chunks.arena.close()
+        self.chunks = None
         return {}
 
     def queue(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:

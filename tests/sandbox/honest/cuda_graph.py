@@ -2,7 +2,7 @@
 # runs: gpu
 # does: Replays a CUDA graph after copying the input into the graph's own buffer; hands out a copy.
 # accept: ok
-# provenance: library
+# provenance: mixed
 # timed: yes
 
 import torch

@@ -3,6 +3,7 @@
 # does: Draws the same weights from the seed under another name.
 # accept: ok
 # provenance: custom
+# timed: gpu
 
 import torch
 import triton

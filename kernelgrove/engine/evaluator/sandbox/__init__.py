@@ -11,6 +11,7 @@ from .homes import Home, sweep
 from .identity import PrivateUser, claim_user, hand_over
 from .layers import REQUIRED, Layer, Policy, SandboxError, enter
 from .leavings import Copier, remove
+from .limits import shared_bytes
 from .paths import default_read_paths
 from .probe import probe
 from .processes import (
@@ -57,6 +58,7 @@ __all__ = [
     "reap_orphans",
     "remove",
     "resume",
+    "shared_bytes",
     "signal_name",
     "sweep",
 ]

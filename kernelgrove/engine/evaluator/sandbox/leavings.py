@@ -87,6 +87,7 @@ class Copier:
     bytes_left: int
     files_left: int
     deepest: int = 4
+    shallowest: int = 1  # files lie in folders at least so deep
     _todo: list[tuple[tuple[str, ...], Path]] = field(default_factory=list)
 
     def copy(self, folder: str | Path, names: Collection[str], target: Path) -> None:
@@ -115,7 +116,7 @@ class Copier:
                 if entry.is_dir(follow_symlinks=False):
                     if len(steps) < self.deepest:
                         self._todo.append(((*steps, entry.name), target / entry.name))
-                elif entry.is_file(follow_symlinks=False):
+                elif entry.is_file(follow_symlinks=False) and len(steps) >= self.shallowest:
                     with contextlib.suppress(OSError):
                         self._copy_file(entry.name, source, target / entry.name)
 

@@ -60,6 +60,19 @@ def tasks_of(uid: int) -> int:
     return total
 
 
+def shared_bytes(pid: int) -> int:
+    """How much memory that can be shared process *pid* has touched: RLIMIT_DATA does not count it, and RLIMIT_AS, which
+    does, cannot be set on a GPU. Pinned memory is of this kind. 0 where the process is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("RssShmem:"):
+                    return int(line.split()[1]) << 10
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
 def die_first() -> None:
     """When memory runs out, this process and its children are killed before any other. Raises OSError."""
     Path("/proc/self/oom_score_adj").write_text("1000")

@@ -96,7 +96,7 @@ class Eager:
                 with laps.lap("screening"):
                     self.screened_ms = timing.screen(self.sitting, request).time_ms
                 with laps.lap("calibrating"):
-                    share = memory_share(16)
+                    share = memory_share(24)
                     self.seat = _seat(self.sitting, timing, self.screened_ms, share, request)
                 if self.seat is None:
                     self.sitting.close()  # its memory is needed elsewhere

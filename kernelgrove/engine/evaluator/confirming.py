@@ -138,7 +138,9 @@ class Seat:
         where few cannot either: such a forward waits for the GPU, and is timed with its host."""
         while True:
             empty_ms = self._empty_ms()
-            if not self.sitting.trusted or self._kept is None:
+            if not self.sitting.trusted:
+                self._kept = None  # its memory first
+            if self._kept is None:
                 self._kept = Round(self._sealed, self.sitting, self.calls, checked, allclose)
             try:
                 return self._kept.together(self.stall, empty_ms)

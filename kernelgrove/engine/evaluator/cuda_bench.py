@@ -145,7 +145,7 @@ class CudaBench:
 
     def arena(self, size: int) -> Arena:
         free, whole = torch.cuda.mem_get_info(self.index)
-        if free < whole // 3:
+        if free < whole // 8:
             torch.cuda.empty_cache()  # what the judge's PyTorch keeps of freed tensors, a candidate may need
         return CudaArena.create(size, self.index)
 

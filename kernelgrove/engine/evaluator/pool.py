@@ -53,7 +53,10 @@ class Pool:
     ) -> None:
         self._name, self._spec = _choose(device, target)
         cores = len(os.sched_getaffinity(0))
-        self.parallel = parallel or (max(1, min(cores, 8)) if self._name == "cpu" else max(1, min(cores, 4)))
+        most = (
+            8 if self._name == "cpu" or cores >= 16 else 4
+        )  # beside a GPU each has a judge's thread and two processes
+        self.parallel = parallel or max(1, min(cores, most))
         self._allow_unsafe = allow_unsafe
         self._lock = threading.Lock()
         self._sending = threading.Lock()

@@ -19,7 +19,14 @@ import pytest
 from in_the_sandbox import copy_for_others
 
 import kernelgrove
-from kernelgrove.engine.evaluator.sandbox import claim_user, clean_environment, kill_tree, processes_of, signal_name
+from kernelgrove.engine.evaluator.sandbox import (
+    claim_user,
+    clean_environment,
+    kill_tree,
+    processes,
+    processes_of,
+    signal_name,
+)
 
 ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -361,3 +368,20 @@ def test_a_wait_status_in_words(status: int, words: str) -> None:
 
 def test_a_kill_for_want_of_memory_is_guessed() -> None:
     assert signal_name(signal.SIGKILL, oom_before=-1) == "killed by SIGKILL (out of memory?)"
+
+
+def test_a_process_on_its_way_out_runs_no_more(monkeypatch: pytest.MonkeyPatch):
+    """A killed worker may be giving its pinned memory back for seconds, its socket closed already."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    assert processes.is_running(sleeper.pid)
+    stat = Path(f"/proc/{sleeper.pid}/stat").read_text()
+    name, fields = stat[: stat.rindex(")") + 2], stat[stat.rindex(")") + 2 :].split()
+    fields[6] = str(int(fields[6]) | 0x4)
+    monkeypatch.setattr(processes, "_stat", lambda pid: processes._Stat(name + " ".join(fields)))
+    assert not processes.is_running(sleeper.pid)
+    monkeypatch.undo()
+    sleeper.kill()
+    while processes._stat(sleeper.pid).state != "Z":
+        time.sleep(0.01)
+    assert not processes.is_running(sleeper.pid)
+    sleeper.wait()

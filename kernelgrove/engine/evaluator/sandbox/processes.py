@@ -21,6 +21,7 @@ from . import syscalls
 #: A process in one of these states runs no more code: stopped, traced, zombie, dead.
 _HALTED = frozenset("TtZXx")
 _DEAD = frozenset("ZXx")
+_PF_EXITING = 0x4  # include/linux/sched.h
 _PAUSE_S = 0.001
 #: Stopping is given up after this long (a stopped process can be woken by one that is not), and killing begins.
 _STOP_S = 0.25
@@ -37,13 +38,14 @@ def become_subreaper() -> None:
 
 
 class _Stat:
-    """State, parent and start time (clock ticks since boot) of one process."""
+    """State, parent, start time (clock ticks since boot) of one process, and whether it is on its way out."""
 
-    __slots__ = ("parent", "start", "state")
+    __slots__ = ("exiting", "parent", "start", "state")
 
     def __init__(self, text: str) -> None:
         fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
         self.state, self.parent, self.start = fields[0], int(fields[1]), int(fields[19])
+        self.exiting = bool(int(fields[6]) & _PF_EXITING)
         if self.state == "Z" and int(fields[17]) > 1:
             self.state = "R"  # only its first thread has ended: the others run on
 
@@ -108,9 +110,9 @@ def descendants(pid: int) -> set[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether process *pid* is there and has not ended."""
+    """Whether process *pid* is there and neither ended nor ending: a driver may take seconds to give memory back."""
     stat = _stat(pid)
-    return stat is not None and stat.state not in _DEAD
+    return stat is not None and stat.state not in _DEAD and not stat.exiting
 
 
 def processes_of(uid: int) -> set[int]:

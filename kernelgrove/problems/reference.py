@@ -29,8 +29,8 @@ from .outputs import COMPARED, flatten
 
 _serial = itertools.count(1)
 
-#: The random generators belong to the process: one thread at a time seeds them and draws.
-_drawing = threading.RLock()
+#: The random generators belong to the process: one thread at a time seeds them and runs what may draw from them.
+drawing = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Reference:
         function = getattr(self._module, "get_init_inputs", None)
         if function is None:
             return []
-        with _drawing, torch.random.fork_rng(devices=[]), self._blame("get_init_inputs()"):
+        with drawing, torch.random.fork_rng(devices=[]), self._blame("get_init_inputs()"):
             _seed(0)
             return self._listed(function(), "get_init_inputs")
 
@@ -102,7 +102,7 @@ class Reference:
         """A model on *device*, its weights drawn from *seed*, in the mode it was constructed in (or eval if asked)."""
         where = torch.device(device)
         arguments = _moved(self.init_inputs(), where)
-        with _drawing, self._blame("the constructor of Model"), where:
+        with drawing, self._blame("the constructor of Model"), where:
             _seed(seed)
             model = self._construct(arguments)
         if not isinstance(model, nn.Module):
@@ -114,7 +114,7 @@ class Reference:
     def inputs(self, seed: int, device: torch.device | str) -> list[Any]:
         """One set of inputs on *device*, drawn from *seed*; the same seed gives the same values on one device."""
         where = torch.device(device)
-        with _drawing, self._blame("get_inputs()"):
+        with drawing, self._blame("get_inputs()"):
             _seed(seed)
             with where:
                 made = self._listed(self._module.get_inputs(), "get_inputs")
@@ -122,7 +122,7 @@ class Reference:
 
     def run(self, model: nn.Module, inputs: list[Any]) -> Any:
         """``model(*inputs)`` without gradients."""
-        with self._blame("forward() of Model on what get_inputs() returns"), torch.no_grad():
+        with drawing, self._blame("forward() of Model on what get_inputs() returns"), torch.no_grad():
             try:
                 inspect.signature(model.forward).bind(*inputs)
             except ValueError:  # no signature to be had: a builtin or compiled forward

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -120,3 +123,30 @@ def test_a_reference_that_changes_from_call_to_call_is_known():
 def test_an_element_that_matters_shows():
     half = judged("def forward(self, x):\n    return x[:12].sum(-1)")
     assert half.shows(0, 5) and not half.shows(0, 23 * 64)
+
+
+DRAWN = (
+    "def __init__(self):\n    super().__init__()\n"
+    "    self.all = nn.ParameterList(torch.randn(200) for _ in range(100))\n\n"
+    "def forward(self, x):\n    return x + self.all[0].sum()"
+)
+
+
+def test_references_in_two_threads_draw_what_they_draw_alone():
+    """The generators are the process's: weights that another thread's seed got into could not be drawn again."""
+    drawing, other = judged(DRAWN).reference, judged("def forward(self, x):\n    return x * 2")
+    alone, done = drawing.make(7, "cpu").state_dict(), threading.Event()
+
+    def compute() -> None:
+        while not done.is_set():
+            other.fresh_case(0)
+
+    with ThreadPoolExecutor(1) as threads:
+        computing = threads.submit(compute)
+        try:
+            for _ in range(40):
+                beside = drawing.make(7, "cpu").state_dict()
+                assert all(torch.equal(beside[name], alone[name]) for name in alone)
+        finally:
+            done.set()
+        computing.result()

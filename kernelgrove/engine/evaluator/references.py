@@ -21,7 +21,7 @@ import torch
 from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import Instance
 from kernelgrove.problems.audit import weaknesses
-from kernelgrove.problems.reference import Reference
+from kernelgrove.problems.reference import Reference, drawing
 
 from .arena import distinct, torch_dtype
 from .candidate import set_precision
@@ -247,7 +247,7 @@ class JudgedReference:
                 first = self._forward(weights, clone(inputs), 0)
                 if self._random is None:
                     self.case(0)
-                with torch.no_grad():
+                with drawing, torch.no_grad():
                     torch.manual_seed(0)
                     second = weights.model(*clone(inputs))
                 pairs = zip(flatten(first, ordered=True), flatten(second, ordered=True), strict=True)
@@ -313,7 +313,7 @@ class JudgedReference:
         return frozenset(found)
 
     def _forward(self, weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
-        with torch.no_grad():
+        with drawing, torch.no_grad():
             own = weights.model.state_dict()
             for name, value in weights.state:
                 distinct(own[name]).copy_(distinct(value, own[name]))
@@ -328,7 +328,7 @@ class JudgedReference:
                 return None
             model = copy.deepcopy(weights.model)
             own = model.state_dict()
-            with torch.no_grad():
+            with drawing, torch.no_grad():
                 for name, value in weights.state:
                     distinct(own[name]).copy_(distinct(value, own[name]))
                 model = model.double()

@@ -182,6 +182,13 @@ class Seat:
     def serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
         """Some chunks of one call, after as many of the empty worker: what a change of context takes depends on who
         else is there. A few will do where all of them bear *claim_ms* out."""
+        try:
+            return self._serial(allclose, claim_ms)
+        except Stuck:  # it waits for its stream now and then
+            self.release()
+            return self._serial(allclose, claim_ms)
+
+    def _serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
         found: list[Chunk] = []
         most_ms = claim_ms + serial_delta(claim_ms)
         for wanted in (_FEW_SERIAL, _SERIAL):

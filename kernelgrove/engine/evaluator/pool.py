@@ -53,9 +53,7 @@ class Pool:
     ) -> None:
         self._name, self._spec = _choose(device, target)
         cores = len(os.sched_getaffinity(0))
-        most = (
-            8 if self._name == "cpu" or cores >= 16 else 4
-        )  # beside a GPU each has a judge's thread and two processes
+        most = 8 if self._name == "cpu" or cores >= 16 else 4  # on a GPU each keeps three processes busy
         self.parallel = parallel or max(1, min(cores, most))
         self._allow_unsafe = allow_unsafe
         self._lock = threading.Lock()

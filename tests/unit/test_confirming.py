@@ -1,0 +1,150 @@
+"""What a confirmation makes of chunks: with what the GPU does put in by hand, as a GPU is needed for the rest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kernelgrove.engine.evaluator import confirming
+from kernelgrove.engine.evaluator.confirming import Seat, confirm
+from kernelgrove.engine.evaluator.sealing import Stuck
+from kernelgrove.engine.evaluator.timing import Chunk
+
+
+@contextlib.contextmanager
+def still() -> Iterator[None]:
+    yield
+
+
+class FakeSeat:
+    """Chunks of 64 calls: *claim* is what the worker says, *true* what the judge's clock sees, behind a stalled stream
+    and released; *alone*: what one call a release takes."""
+
+    def __init__(
+        self,
+        claim: float,
+        true: float,
+        released: float | None = None,
+        alone: float | None = None,
+        trusted: bool = False,
+    ) -> None:
+        self.sitting = SimpleNamespace(trusted=trusted)
+        self.claim, self.alone = claim, alone if alone is not None else true
+        self.true = {True: true, False: released if released is not None else true}
+        self.stall, self.made, self.emptied = True, 0, 0
+
+    def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
+        self.made += 1
+        return Chunk((self.claim,) * 64, 0.6 + 64 * self.true[self.stall], 0.6)
+
+    def serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
+        return [Chunk((self.claim,), 0.6 + self.alone, 0.6)] * 3
+
+    def measure_empty(self) -> None:
+        self.emptied += 1
+
+    def release(self) -> None:
+        self.stall = False
+
+
+def confirmed(candidate: FakeSeat, baseline: FakeSeat | None = None) -> confirming.Confirmed:
+    found: Any = confirm(candidate, baseline, None, still)  # type: ignore[arg-type]
+    return found
+
+
+def test_a_steady_kernel_takes_four_chunks_of_each_side():
+    candidate, eager = FakeSeat(0.1, 0.1), FakeSeat(0.3, 0.3, trusted=True)
+    found = confirmed(candidate, eager)
+    assert found.figure.time_ms == pytest.approx(0.1) and found.figure.detail["clock"] == "events"
+    assert found.ratio is not None and found.ratio.value == pytest.approx(3.0) and found.baseline_ms == 0.3
+    assert candidate.made == 1 + 4 and eager.made == 4 and candidate.stall
+    assert candidate.emptied == 4  # each right before its chunk, while the candidate stands still
+
+
+def test_streams_that_wait_for_each_other_behind_a_stall_are_timed_without():
+    found = confirmed(FakeSeat(0.228, 0.280, released=0.230))
+    assert found.figure.time_ms == pytest.approx(0.228) and found.figure.detail["released_by"] == "the host"
+
+
+def test_a_claim_that_neither_clock_bears_out_stays_refuted():
+    found = confirmed(FakeSeat(0.001, 0.228, released=0.235), FakeSeat(0.5, 0.5, trusted=True))
+    assert found.figure.time_ms == pytest.approx(0.228) and found.figure.detail["clock"] == "judge"
+    assert found.claim_ms == 0.001  # so that the ratio of claims can go down with it
+
+
+def test_a_batch_is_seen_when_calls_come_one_at_a_time():
+    found = confirmed(FakeSeat(0.01, 0.01, alone=0.9))
+    assert found.figure.detail["clock"] == "serial" and found.figure.time_ms == pytest.approx(0.9)
+
+
+def test_a_baselines_claims_are_enough():
+    compiled, eager = FakeSeat(0.2, 9.9, trusted=True), FakeSeat(0.3, 0.3, trusted=True)
+    found = confirmed(compiled, eager)
+    assert found.ratio is not None and found.ratio.value == pytest.approx(1.5)
+    assert compiled.stall and compiled.made == 1 + 4
+
+
+def seat(
+    monkeypatch: pytest.MonkeyPatch, estimate_ms: float, room: int, fits: int
+) -> tuple[Seat, list[tuple[int, bool]]]:
+    """A seat whose stream takes *fits* calls before it blocks; and what chunks it has tried."""
+    tried: list[tuple[int, bool]] = []
+
+    class FakeRound:
+        def __init__(self, sealed: object, sitting: object, calls: int, checked: int, allclose: float | None) -> None:
+            self.calls = calls
+
+        def together(self, stall: bool, empty_ms: float) -> Chunk:
+            tried.append((self.calls, stall))
+            if stall and self.calls > fits:
+                raise Stuck
+            return Chunk((estimate_ms,) * self.calls, estimate_ms * self.calls + empty_ms, empty_ms)
+
+        def one(self, number: int, stall: bool, empty_ms: float) -> Chunk:
+            tried.append((1, stall))
+            if stall and fits < 1:
+                raise Stuck
+            return Chunk((estimate_ms,), estimate_ms + empty_ms, empty_ms)
+
+    monkeypatch.setattr(confirming, "Round", FakeRound)
+    monkeypatch.setattr(Seat, "_empty_chunk", lambda self, calls: 0.6)
+    made = object.__new__(Seat)
+    made.sitting = SimpleNamespace(trusted=False)  # type: ignore[assignment]
+    made.case, made.stall, made.calls, made._room = None, True, room, room  # type: ignore[assignment]
+    made._empties, made._estimate_ms, made._timeout_s = SimpleNamespace(still=still), estimate_ms, 1.0  # type: ignore
+    made._sealed, made._stuck, made._kept, made._idle, made._empty = None, 0, None, None, None  # type: ignore
+    return made, tried
+
+
+def test_fewer_calls_are_tried_where_the_queue_is_full(monkeypatch: pytest.MonkeyPatch):
+    made, tried = seat(monkeypatch, 0.2, room=128, fits=20)
+    assert len(made.chunk(None).claims) == 16 and made.stall
+    assert tried == [(128, True), (16, True)]
+
+
+def test_a_forward_that_waits_for_its_stream_is_timed_with_its_host_in_whole_chunks(monkeypatch: pytest.MonkeyPatch):
+    """Not one call at a time: the clock could tell nothing of that."""
+    made, tried = seat(monkeypatch, 0.2, room=128, fits=0)
+    assert len(made.chunk(None).claims) == 128 and not made.stall
+    assert tried == [(128, True), (16, True), (128, False)]
+
+
+def test_chunks_too_short_to_tell_anything_are_not_tried(monkeypatch: pytest.MonkeyPatch):
+    made, tried = seat(monkeypatch, 0.01, room=128, fits=20)
+    assert len(made.chunk(None).claims) == 128 and tried == [(128, True), (128, False)]
+
+
+def test_a_forward_that_waits_only_when_called_alone_is_released_then(monkeypatch: pytest.MonkeyPatch):
+    made, tried = seat(monkeypatch, 0.2, room=128, fits=0)
+    assert len(made.serial(None, 0.2)) == 3 and not made.stall
+    assert tried == [(1, True), (1, False), (1, False), (1, False)]
+
+
+def test_serial_calls_go_on_where_one_is_late(monkeypatch: pytest.MonkeyPatch):
+    made, _ = seat(monkeypatch, 0.9, room=128, fits=128)
+    assert len(made.serial(None, 0.9)) == 3
+    assert len(made.serial(None, 0.1)) == 8

@@ -83,21 +83,26 @@ def again(pool: Pool, times: int, seconds: float) -> None:
     for name in ("softmax 4096 x 8192", "scale_add 2^24"):
         kernel = next(kernel for kernel in KERNELS if kernel.name == name)
         instance = pool.prepare(Problem(kernel.name, kernel.problem))
-        figures = []
+        figures, ratios = [], []
         for number in range(times):
             started = time.monotonic()
             found = sealed(pool, instance, kernel)
             assert found.time_ms is not None, found.message
             figures.append(found.time_ms)
+            ratios.append(found.speedup["eager"] or 0.0)
             if number + 1 < times:
                 time.sleep(max(0.0, seconds / times - (time.monotonic() - started)))
-        middle = statistics.median(figures)
-        spread = 100 * (max(figures) - min(figures)) / middle
-        deviation = 100 * statistics.stdev(figures) / middle
-        print(
-            f"\n{name}, judged {times} times over {seconds:.0f} s: median {middle:.5f} ms, from {min(figures):.5f} to "
-            f"{max(figures):.5f}: {spread:.2f} % apart, standard deviation {deviation:.2f} %"
-        )
+        print(f"\n{name}, judged {times} times over {seconds:.0f} s: {described(figures, 'ms')}")
+        print(f"its speedup over eager: {described(ratios, 'x')}", flush=True)
+
+
+def described(values: list[float], unit: str) -> str:
+    middle = statistics.median(values)
+    apart, deviation = (100 * width / middle for width in (max(values) - min(values), statistics.stdev(values)))
+    return (
+        f"median {middle:.5f} {unit}, from {min(values):.5f} to {max(values):.5f}: {apart:.2f} % apart, "
+        f"standard deviation {deviation:.2f} %"
+    )
 
 
 if __name__ == "__main__":

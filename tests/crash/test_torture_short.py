@@ -27,7 +27,7 @@ def test_killed_at_random_nothing_is_lost_double_or_unrecorded(run: Torture) -> 
     assert totals.clean, "\n".join(totals.lines())
     assert (totals.lost, totals.double, totals.unrecorded, totals.other) == (0, 0, 0, 0)
     assert (totals.kills, totals.finished) == (4, 2)
-    assert totals.at_work >= 1, "a kill must hit a search at work: how many do hangs on how busy the machine is"
+    assert totals.at_work >= 2, "most kills must hit a search at work"
     assert all(
         totals.facts[kind] for kind in ("called", "done", "finished", "job", "judged", "sent", "settled", "step")
     )

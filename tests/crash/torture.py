@@ -50,7 +50,7 @@ Fact = tuple[str, ...]
 
 
 class Child:
-    """A process that runs *search*, from the moment it is about to start."""
+    """A process that runs *search*, from the moment it is about to start. What it tells is read as it comes."""
 
     def __init__(self, db: Path, search: int, tree: dict[str, int]) -> None:
         started = PROCESSES.Event()
@@ -59,14 +59,30 @@ class Child:
         with _starting:  # DupFd belongs to the process that is being started
             self.process.start()
         os.close(writes)
+        self._facts: list[Fact] = []
+        self._told = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
         self.started = started.wait(60)
+
+    def _read(self) -> None:
+        with open(self._reads) as pipe:  # noqa: PTH123 (a descriptor)
+            for line in pipe:
+                with self._told:
+                    self._facts.append(tuple(line.split()))
+                    self._told.notify()
+
+    def wait(self, facts: int) -> None:
+        """Until it has told so many, or is over."""
+        with self._told:
+            while len(self._facts) < facts and self.process.is_alive():
+                self._told.wait(0.05)
 
     def end(self) -> list[Fact]:
         """Wait until it is over and return what it told."""
-        with open(self._reads) as pipe:  # noqa: PTH123 (a descriptor)
-            text = pipe.read()
+        self._reader.join()
         self.process.join(60)
-        return [tuple(line.split()) for line in text.splitlines()]
+        return self._facts
 
 
 _starting = threading.Lock()
@@ -136,6 +152,7 @@ class Torture:
         self.db, self.kills, self.workers, self.seed = db, kills, workers, seed
         self.totals = Totals(searches=searches)
         self._lock = threading.Lock()
+        self._whole, self._pause = 0, 0.0  # facts that a calm search tells, and seconds between two
         self._told: list[Fact] = []
         self._calls: Counter[tuple[int, str]] = Counter()
         self._errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
@@ -145,15 +162,16 @@ class Torture:
         with open_store(self.db, create=True) as store:
             calm = store.create_search(spec(tolerance=0.5), ROOT_IDEA)
             takes = time.monotonic()
-            self._keep(calm, Child(self.db, calm, self.tree).end(), "calm")
-            takes = time.monotonic() - takes
+            told = Child(self.db, calm, self.tree).end()
+            self._whole, self._pause = len(told), (time.monotonic() - takes) / len(told)
+            self._keep(calm, told, "calm")
             # Another tolerance each: what one search judged must not be reused by the next.
             made = self.totals.searches
             numbers = [store.create_search(spec(tolerance=1.0 + n), ROOT_IDEA) for n in range(made)]
         waiting: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
         for index, number in enumerate(numbers):
             waiting.put((number, (self.kills + index) // len(numbers)))  # shares that add up to all kills
-        threads = [threading.Thread(target=self._work, args=(waiting, takes)) for _ in range(self.workers)]
+        threads = [threading.Thread(target=self._work, args=(waiting,)) for _ in range(self.workers)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -164,23 +182,25 @@ class Torture:
         self.totals.seconds = time.monotonic() - begun
         return self.totals
 
-    def _work(self, waiting: queue.SimpleQueue[tuple[int, int]], takes: float) -> None:
+    def _work(self, waiting: queue.SimpleQueue[tuple[int, int]]) -> None:
         try:
             while True:
                 search, kills = waiting.get_nowait()
-                self._torment(search, kills, takes)
+                self._torment(search, kills)
         except queue.Empty:
             return
         except BaseException as error:
             self._errors.put(error)
 
-    def _torment(self, search: int, kills: int, takes: float) -> None:
+    def _torment(self, search: int, kills: int) -> None:
         """Kill *search* *kills* times, each time at a random moment of the part of it that one run may do, then let
-        it end. The more kills, the less time a run gets: most searches must outlive all of them."""
+        it end. The more kills, the less a run may do: most searches must outlive all of them. How far a run is, is told
+        by its facts, not by a clock: a machine may be slow at one time and fast at another."""
         moments = random.Random(f"{self.seed}/{search}")
         for left in range(kills, 0, -1):
             child = Child(self.db, search, self.tree)
-            time.sleep(moments.uniform(0.0, min(2.5 / kills, 0.8) * takes))
+            child.wait(int(moments.uniform(0.0, min(2.5 / kills, 0.8)) * self._whole))
+            time.sleep(moments.uniform(0.0, 2 * self._pause))  # into what comes between two facts
             at_work = child.process.is_alive()
             child.process.kill()
             facts = child.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
 from dataclasses import dataclass
 
@@ -107,10 +108,9 @@ FAULTS = {
     ),
     "aborts": fault(forward("os.abort()"), "worker_died", "SIGABRT"),
     "overflows_the_stack": fault(
-        # From Python 3.12 on the interpreter notices by itself.
         forward("sys.setrecursionlimit(1 << 30)\nfor _ in range(1_000_000):\n    x = [x]\nreturn repr(x)"),
-        "worker_died runtime_error",
-        "",
+        # From Python 3.12 on the interpreter notices by itself.
+        *(("worker_died", "SIGSEGV") if sys.version_info < (3, 12) else ("runtime_error", "RecursionError")),
     ),
     "jumps_to_nowhere": fault(forward("ctypes.CFUNCTYPE(None)(64)()"), "worker_died", "SIG"),
     "exits_in_import": fault(HEAD + "\nos._exit(0)\n", "worker_died", "exited with code 0"),

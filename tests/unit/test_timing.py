@@ -73,7 +73,7 @@ def test_one_launch_that_serves_many_calls_is_held_to_one_call_at_a_time():
 
 
 def test_a_claim_of_nothing_is_never_within_reach():
-    """A delta is a tenth of the bound at most; and of a chunk so short that a change of context hides it, the clock
+    """A delta is 15 % of the bound at most; and of a chunk so short that a change of context hides it, the clock
     vouches for nothing: a candidate that has its calls timed one at a time gains nothing by that."""
     found = sealed(chunks(0.0001, 0.01))
     assert found.detail["clock"] == "judge" and found.time_ms == pytest.approx(0.01)

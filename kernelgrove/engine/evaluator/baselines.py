@@ -209,9 +209,12 @@ class Compiled:
                     return Over(None, note=base)
                 with self._timing.alone():
                     estimate = self._timing.glance(sitting, request)
-                    seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
-                    if seat is None or base.seat is None:
-                        return Over(base.screened_ms / estimate, None, "screened", _now())
+                    seat = None
+                    if base.seat is not None:
+                        seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
+                    if seat is None:
+                        screened_ms = self._timing.screen(sitting, request).time_ms
+                        return Over(base.screened_ms / screened_ms, None, "screened", _now())
                     with seat:
                         found = confirm(seat, base.seat, request.tolerance, self._timing.still).ratio
                         assert found is not None

@@ -224,7 +224,7 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, stil
     """Time the candidate under seal, chunk by chunk in turn with the baseline, which runs while the candidate is
     *still*: what a speedup is over must not be slowed down by it.
 
-    Raises what ``sealed_chunk`` raises for the candidate.
+    Raises what ``Seat.chunk`` raises for the candidate.
     """
     pairs: list[tuple[Chunk, Chunk]] = []
     own: list[Chunk] = []

@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kernelgrove.engine.evaluator.arena import CpuArena
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
+from kernelgrove.engine.evaluator.nurseries import Nursery
 from kernelgrove.engine.evaluator.protocol import Reply
 from kernelgrove.engine.evaluator.structure import pack
 from kernelgrove.engine.evaluator.workers import Worker, WorkerDied
@@ -108,3 +110,17 @@ def test_a_nursery_that_dies_meanwhile_is_replaced(bench: CpuBench, arena: CpuAr
             load(stopped, arena, QUIET)
     with bench.fork("default") as fresh:
         load(fresh, arena, QUIET)
+
+
+def test_a_nursery_that_dies_in_the_middle_of_a_fork_is_replaced(bench: CpuBench, monkeypatch: pytest.MonkeyPatch):
+    fork, died = Nursery.fork, []
+
+    def dying(nursery: Nursery, *args: Any) -> Worker:
+        if not died:
+            died.append(nursery)
+            nursery._process.kill()
+        return fork(nursery, *args)
+
+    monkeypatch.setattr(Nursery, "fork", dying)
+    with bench.interpreting.fork("cpu", bench.facts, "default") as worker:
+        assert died and worker.waiting

@@ -24,6 +24,7 @@ from .protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, send_wit
 from .workers import KILL_LIMIT_S, TRITON_CACHE, Prepared, Worker, WorkerDied, WorkerTimeout
 
 _OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
+_NOTICE_S = 1.0  # in which a nursery's death is noticed
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -82,6 +83,11 @@ class Nursery:
     @property
     def alive(self) -> bool:
         return self._gone is None
+
+    def is_dead(self, timeout_s: float) -> bool:
+        """Whether it has died, as far as is known within *timeout_s*."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._gone is not None, timeout_s)
 
     def _listen(self) -> None:
         try:
@@ -287,12 +293,20 @@ class Standby:
 
     def fork(self, device: str, facts: Mapping[str, Any], precision: str, prepared: Prepared | None = None) -> Worker:
         """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
+        first = self._living()
+        try:
+            return first.fork(device, facts, precision, prepared)
+        except EvaluatorError:
+            if not first.is_dead(_NOTICE_S):
+                raise
+        return self._living().fork(device, facts, precision, prepared)  # it died in the middle of it
+
+    def _living(self) -> Nursery:
         with self._lock:
             if not self._nursery.alive:
                 self._nursery.close()
                 self._nursery = self._make()
-            nursery_now = self._nursery
-        return nursery_now.fork(device, facts, precision, prepared)
+            return self._nursery
 
     def seed_from(self, worker: Worker) -> None:
         self._nursery.seed_from(worker)

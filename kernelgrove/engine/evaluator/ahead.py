@@ -1,7 +1,8 @@
 """Compiling a candidate before it gets the GPU: a dry launch in a worker without one fills a Triton cache for it.
 
 What the dry worker wrote is copied, its own plain files only, into the cache of the worker that runs the same
-candidate, and of no other. Where a dry launch fails, nothing is lost: the candidate compiles at its first call, as it
+candidate, and of no other. What the compiler refuses there it would refuse at the first call too: such a candidate
+never gets the GPU. Where a dry launch fails otherwise, nothing is lost: the candidate compiles at its first call, as it
 always could.
 """
 
@@ -52,7 +53,7 @@ class Ahead:
         limit = _EXTENSION_LIMIT_S if extension else min(_LIMIT_S, request.timeout_s)
         try:
             with self._nursery.fork("meta", self._facts, request.precision) as worker:
-                note = ""
+                note, refused = "", False
                 try:
                     fields, blobs = dry.request(request.code)
                     worker.ask("compile", Reply.COMPILED, limit, {**fields, "launchers": True}, blobs)
@@ -60,13 +61,15 @@ class Ahead:
                     WorkerFailed
                 ) as failed:  # what fails after its kernels were compiled has compiled them all the same
                     note = failed.message
+                    refused = (failed.outcome, failed.stage) == ("compile_error", "compile")
                 if not worker.stop():
                     return None
                 kept = Path(tempfile.mkdtemp(dir=self._home.path))
-                # Both caches keep a folder a program; what lies beside those is none of theirs.
-                copier = sandbox.Copier(worker.uid, _MOST_BYTES, _MOST_FILES, shallowest=2)
-                copier.copy(worker.scratch, CACHES, kept)
-            return Prepared(kept, worker.scratch if extension else None, note)
+                if not refused:
+                    # Both caches keep a folder a program; what lies beside those is none of theirs.
+                    copier = sandbox.Copier(worker.uid, _MOST_BYTES, _MOST_FILES, shallowest=2)
+                    copier.copy(worker.scratch, CACHES, kept)
+            return Prepared(kept, worker.scratch if extension else None, note, refused)
         except (WorkerDied, WorkerTimeout, ProtocolBreak, EvaluatorError):
             return None
 

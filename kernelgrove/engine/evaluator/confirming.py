@@ -17,7 +17,7 @@ import torch
 from .arena import CudaError
 from .sealing import Ground, Round, Sealed, Stuck, empty_chunk
 from .sitting import Again, Sitting
-from .slots import Layout
+from .slots import Filled, Layout
 from .timing import Chunk, Figure, Ratio, calls_a_chunk, ratio, sealed, serial_delta
 from .workers import Worker, WorkerDied, WorkerFailed, WorkerTimeout
 
@@ -57,10 +57,10 @@ class Empties:
         with self._sound():
             return Sealed(self._worker, ground, timeout_s)
 
-    def chunk(self, idle: Sealed, packed: bytes, calls: int, stall: bool) -> float:
+    def chunk(self, idle: Sealed, filled: Filled, calls: int, stall: bool) -> float:
         """The wall clock over an empty chunk, in ms."""
         with self._sound():
-            return empty_chunk(idle, packed, calls, stall)
+            return empty_chunk(idle, filled, calls, stall)
 
     def leave(self, idle: Sealed) -> None:
         with self._sound():
@@ -93,6 +93,7 @@ class Seat:
         self._stuck = 0
         self._kept: Round | None = None  # the reference itself may see the same inputs again
         self._idle: Sealed | None = None  # the empty worker on this ground
+        self._unchanged: Filled | None = None  # what it is given: as much as a candidate is, to the same places
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
         room = min(_MEMORY, memory)
@@ -174,10 +175,12 @@ class Seat:
         return found
 
     def _empty_chunk(self, calls: int) -> float:
+        if self._unchanged is None:
+            self._unchanged = self._ground.slots.unchanged(self.case.packed, self._room)
         if self._idle is None:
             self._idle = self._empties.enter(self._ground, self._timeout_s)
-            self._empties.chunk(self._idle, self.case.packed, calls, self.stall)  # warms up
-        return self._empties.chunk(self._idle, self.case.packed, calls, self.stall)
+            self._empties.chunk(self._idle, self._unchanged, calls, self.stall)  # warms up
+        return self._empties.chunk(self._idle, self._unchanged, calls, self.stall)
 
     def serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
         """Some chunks of one call, after as many of the empty worker: what a change of context takes depends on who

@@ -11,6 +11,7 @@ import statistics
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,12 @@ class CudaBench:
         self.tenancy = Tenancy(of_gpu(_bus_id(self.properties)))
         self.l2_bytes = int(getattr(self.properties, "L2_cache_size", 0)) or int(float(facts.get("l2_mb", 50)) * 2**20)
         self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
+        of_table = (list(facts["capability"]), int(facts["shared_kb_per_block"]) << 10)
+        here = (
+            [self.properties.major, self.properties.minor],
+            getattr(self.properties, "shared_memory_per_block_optin", None),
+        )
+        self._compiled_for_this = of_table == here  # the table's GPU may only be the nearest one
         self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
         with self.tenancy.stay():
@@ -160,7 +167,10 @@ class CudaBench:
                     raise EnvironmentLacks(
                         f"The backend cuda needs {tool}, which is not on {sandbox.SEARCH_PATH}.", cure
                     )
-        return self.ahead.compile(request)
+        prepared = self.ahead.compile(request)
+        if prepared is not None and prepared.refused and not self._compiled_for_this:
+            return replace(prepared, refused=False)
+        return prepared
 
     def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
         self.shelf.begin(reference, request)

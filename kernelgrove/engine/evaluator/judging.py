@@ -14,6 +14,7 @@ from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Outcome, Provenance, Stage
 from kernelgrove.problems.parsing import parse
 
+from . import sandbox
 from .arena import CudaError
 from .laps import Laps
 from .lint import lint
@@ -87,6 +88,9 @@ def _judge(bench: Bench, reference: Callable[[], JudgedReference], request: Eval
         prepared = bench.compile_ahead(request)
     if prepared is not None:
         detail["ahead"] = {"files": sum(path.is_file() for path in prepared.folder.rglob("*")), "note": prepared.note}
+        if prepared.refused:
+            sandbox.remove(prepared.folder)
+            return result(Outcome.COMPILE_ERROR, Stage.COMPILE, prepared.note)
     budget_s = _STAGES * request.timeout_s
     with Sitting(bench, judged, request.code, request.timeout_s, prepared, budget_s) as sitting:
         try:

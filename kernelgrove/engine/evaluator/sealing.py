@@ -40,6 +40,7 @@ from .workers import Worker, WorkerTimeout
 
 #: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
 _DRAWN, _SLOW_DRAW_S = 4, 0.03
+_PLACES = 1 << 16  # where factors that vary inputs may begin
 _FLAG = 0  # where in the arena the word lies that releases the stream
 
 
@@ -136,9 +137,9 @@ class Sealed:
             raise Stuck from late
 
 
-def empty_chunk(sealed: Sealed, packed: bytes, calls: int, stall: bool) -> float:
-    """The wall clock over a chunk of the empty worker, in ms, with as much to complete and to sample."""
-    filled = sealed.ground.slots.unchanged(packed, calls)
+def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool) -> float:
+    """The wall clock over a chunk of the empty worker, in ms, with as much to complete and to sample. *filled*:
+    ``Slots.unchanged`` of so many calls or more."""
     return sealed.run(filled, 0, calls, stall, {"empty": True, "restore": False}).wall_ms
 
 
@@ -215,32 +216,45 @@ def _draws(sitting: Sitting, calls: int) -> Iterator[list[Any]]:
     as that is quick."""
     wanted = [Spec.of(master) for master in sitting.current(0).masters]
     varies = all(torch_dtype(spec.dtype).is_floating_point for spec in wanted)
-    generator = torch.Generator(sitting.bench.device).manual_seed(secrets.randbits(62))
+    noise = Noise(sitting.bench.device)
     drawn: list[list[Any]] = []
     slow = False
     for _ in range(calls):
         if drawn and (slow or (varies and len(drawn) >= _DRAWN)):
-            yield _varied(drawn[secrets.randbelow(len(drawn))], generator)
+            yield noise.vary(drawn[secrets.randbelow(len(drawn))])
             continue
         started = time.perf_counter()
         inputs = sitting.reference.fresh_inputs()
         torch.cuda.synchronize()
         slow = bool(drawn) and time.perf_counter() - started > _SLOW_DRAW_S
         if [Spec.of(leaf) for _, leaf in flatten(inputs) if is_tensor(leaf)] != wanted:
-            inputs = _varied(sitting.reference.given_inputs(sitting.draw), generator)  # another seed, other shapes
+            inputs = noise.vary(sitting.reference.given_inputs(sitting.draw))  # another seed, other shapes
         if len(drawn) < _DRAWN:
             drawn.append(inputs)
         yield inputs
 
 
-def _varied(inputs: list[Any], generator: torch.Generator) -> list[Any]:
-    """*inputs* with each element changed by up to a tenth, its sign kept."""
+class Noise:
+    """Secret factors between 0.9 and 1.1, one an element. For each tensor of one size they are read from the same draw,
+    each time from another secret place on: a fresh draw a call would take longer than many a kernel."""
 
-    def vary(leaf: Any) -> Any:
-        if is_tensor(leaf) and leaf.dtype.is_floating_point:
-            noise = torch.rand(leaf.shape, generator=generator, device=leaf.device)
-            return leaf * (0.9 + 0.2 * noise).to(leaf.dtype)
-        return leaf
+    def __init__(self, device: str) -> None:
+        self._generator = torch.Generator(device).manual_seed(secrets.randbits(62))
+        self._drawn: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
-    varied: list[Any] = pytree.tree_map(vary, inputs)
-    return varied
+    def factors(self, like: torch.Tensor) -> torch.Tensor:
+        """Of the shape, type and device of *like*."""
+        key = (like.numel(), like.dtype)
+        if key not in self._drawn:
+            drawn = torch.rand(like.numel() + _PLACES, generator=self._generator, device=like.device)
+            self._drawn[key] = drawn.mul_(0.2).add_(0.9).to(like.dtype)
+        at = 16 * secrets.randbelow(_PLACES // 16)  # where vectors begin
+        return self._drawn[key][at : at + like.numel()].view(like.shape)
+
+    def vary(self, inputs: list[Any]) -> list[Any]:
+        """*inputs* with each element changed by up to a tenth, its sign kept."""
+        varied: list[Any] = pytree.tree_map(
+            lambda leaf: leaf * self.factors(leaf) if is_tensor(leaf) and leaf.dtype.is_floating_point else leaf,
+            inputs,
+        )
+        return varied

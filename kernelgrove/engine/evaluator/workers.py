@@ -49,6 +49,7 @@ class Prepared:
     folder: Path
     scratch: str | None = None
     note: str = ""  # what went wrong where not all was prepared
+    refused: bool = False  # by the compiler, for the reason in ``note``
 
 
 class Worker:

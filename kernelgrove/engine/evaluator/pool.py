@@ -53,7 +53,8 @@ class Pool:
     ) -> None:
         self._name, self._spec = _choose(device, target)
         cores = len(os.sched_getaffinity(0))
-        most = 8 if self._name == "cpu" or cores >= 16 else 4  # on a GPU each keeps three processes busy
+        # On a GPU each has a context, and so has the spare that waits for the next: a gigabyte, besides its tensors.
+        most = 8 if self._name == "cpu" else min(16, int(self._spec.memory_gb) // 8)
         self.parallel = parallel or max(1, min(cores, most))
         self._allow_unsafe = allow_unsafe
         self._lock = threading.Lock()

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from corpus import PROBLEMS, Entry, honest
 
 from kernelgrove.engine.evaluator import sandbox
 from kernelgrove.engine.evaluator.ahead import Ahead
 from kernelgrove.engine.gpus import specs
 from kernelgrove.model import EvaluationRequest, Instance
+from kernelgrove.problems.problem import load
+from kernelgrove.problems.sizes import sized_source
 
 SOURCE = """
 import torch
@@ -96,3 +99,14 @@ def test_what_may_still_run_is_not(ahead: Ahead, forward: str):
     prepared = ahead.compile(request("x = tl.exponentiate(x)" if forward is FALLBACK else "", forward=forward))
     assert prepared is not None and not prepared.refused
     sandbox.remove(prepared.folder)
+
+
+@pytest.mark.parametrize("entry", [pytest.param(entry, id=entry.path.stem) for entry in honest()])
+def test_no_honest_kernel_is_refused(ahead: Ahead, entry: Entry):
+    problem = load(str(PROBLEMS / f"{entry.fields['problem']}.py"))
+    source = sized_source(problem, None)
+    instance = Instance(problem.name, problem.digest, "full", source, "full", source, problem.mode)
+    prepared = ahead.compile(EvaluationRequest(instance, entry.code, timeout_s=30.0))
+    if prepared is not None:
+        sandbox.remove(prepared.folder)
+        assert not prepared.refused, prepared.note

@@ -1,4 +1,4 @@
-"""Inputs of timed calls that are not drawn are varied: in every element, by little, by nothing that could be guessed."""
+"""Inputs of timed calls that are not drawn are varied: every element, by little, by nothing that could be guessed."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ HEAD = "import torch\nimport torch.nn as nn\n\n\nclass Model(nn.Module):\n"
 TAIL = "\n\ndef get_inputs():\n    return [torch.{draw}]\n\n\ndef get_init_inputs():\n    return []\n"
 
 
-def judged(body: str, draw: str = "randn(24, 64)") -> JudgedReference:
+def judged(body: str, draw: str = "randn(24, 64)", budget: int = 1 << 28) -> JudgedReference:
     source = HEAD + "\n".join(f"    {line}" for line in body.splitlines()) + TAIL.format(draw=draw)
-    return JudgedReference(Instance("p", "d", "full", source, "full", source), "cpu", "default", 1 << 28)
+    return JudgedReference(Instance("p", "d", "full", source, "full", source), "cpu", "default", budget)
 
 
 SOFTMAX = "def forward(self, x):\n    return torch.softmax(x, -1)"
@@ -150,3 +150,19 @@ def test_references_in_two_threads_draw_what_they_draw_alone():
         finally:
             done.set()
         computing.result()
+
+
+def test_no_case_is_there_twice():
+    """One that is in somebody's hands is not computed again where the budget lets none be kept: of a large problem
+    several would not fit."""
+    reference = judged(SOFTMAX, budget=0)
+    held = reference.case(0)
+    reference.case(1)
+    assert reference.case(0) is held
+    reference.forget()
+    assert reference.case(0) is not held
+
+
+def test_it_is_known_whether_outputs_resize():
+    assert not judged(SOFTMAX).resizes
+    assert judged("def forward(self, x):\n    return x[x > 0]").resizes

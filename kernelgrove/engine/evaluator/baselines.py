@@ -18,16 +18,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from kernelgrove.model import EvaluationRequest
 
+from .arena import CudaError
 from .confirming import Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .protocol import PROTOCOL_VERSION, ProtocolBreak
 from .references import JudgedReference
 from .screening import glance, screen
-from .sitting import Bench, Rejected, Sitting, Wrong
+from .sitting import Again, Bench, Rejected, Sitting, Wrong
 from .timing import Figure
 from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 
@@ -46,6 +49,7 @@ class ModelNew(torch.nn.Module):
 """
 #: Baselines besides eager, and torch.compile's mode for each.
 MODES = {"compile": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+_T = TypeVar("_T")
 FAILURES = (WorkerFailed, WorkerDied, WorkerTimeout, ProtocolBreak, Wrong, Rejected)
 
 
@@ -144,14 +148,11 @@ class Shelf:
         """The eager baseline of *reference*, or why there is none; it stays as long as somebody has it borrowed."""
 
         def make() -> Eager | str:
-            try:
-                with self._bench.tenancy.stay(begun=True):
-                    return Eager(self._bench, reference, request, self._timing)
-            except FAILURES as error:
-                return f"{type(error).__name__}: {error}"[:500]
+            with self._bench.tenancy.stay(begun=True):
+                return _soundly(lambda: Eager(self._bench, reference, request, self._timing))
 
         with self._lock:
-            if reference.key not in self._entries:
+            if reference.key not in self._entries or _is_lost(self._entries[reference.key].future):
                 self._entries[reference.key] = _Entry(self._threads.submit(make))
             entry = self._entries[reference.key]
             entry.users += 1
@@ -166,7 +167,7 @@ class Shelf:
                     self._threads.submit(self._dismiss, self._entries.pop(key))
 
     def _dismiss(self, entry: _Entry) -> None:
-        eager = entry.future.result()
+        eager = None if _is_lost(entry.future) else entry.future.result()
         if isinstance(eager, Eager):
             with self._bench.tenancy.stay(begun=True), self._bench.turns.alone():
                 eager.close()
@@ -187,7 +188,7 @@ class Compiled:
         """eager ÷ baseline *name*, looked up or being measured. *software* tells what the ratio holds for."""
         key = _key(name, reference, request, software)
         with self._lock:
-            if key not in self._known:
+            if key not in self._known or _is_lost(self._known[key]):
                 self._known[key] = self._threads.submit(self._find, key, name, reference, request)
             return self._known[key]
 
@@ -195,31 +196,29 @@ class Compiled:
         kept = self._read(key)
         if kept is None:
             with self._bench.tenancy.stay(begun=True), self._shelf.borrow(reference, request) as eager:
-                kept = self._measure(name, reference, eager, request)
+                found = _soundly(lambda: self._measure(name, reference, eager, request))
+            kept = found if isinstance(found, Over) else Over(None, note=found)
             self._write(key, kept)
         return kept
 
     def _measure(
         self, name: str, reference: JudgedReference, eager: Future[Eager | str], request: EvaluationRequest
     ) -> Over:
-        try:
-            with _seat_in(self._bench, reference, _COMPILED.format(mode=MODES[name]), request) as sitting:
-                base = eager.result()
-                if isinstance(base, str):
-                    return Over(None, note=base)
-                with self._timing.alone():
-                    estimate = self._timing.glance(sitting, request)
-                    seat = None
-                    if base.seat is not None:
-                        seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
-                    if seat is None:
-                        screened_ms = self._timing.screen(sitting, request).time_ms
-                        return Over(base.screened_ms / screened_ms, None, "screened", _now())
-                    with seat:
-                        found = confirm(seat, base.seat, request.tolerance, self._timing.still).ratio
-                        assert found is not None
-        except FAILURES as error:
-            return Over(None, note=f"{type(error).__name__}: {error}"[:500])
+        with _seat_in(self._bench, reference, _COMPILED.format(mode=MODES[name]), request) as sitting:
+            base = eager.result()
+            if isinstance(base, str):
+                return Over(None, note=base)
+            with self._timing.alone():
+                estimate = self._timing.glance(sitting, request)
+                seat = None
+                if base.seat is not None:
+                    seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
+                if seat is None:
+                    screened_ms = self._timing.screen(sitting, request).time_ms
+                    return Over(base.screened_ms / screened_ms, None, "screened", _now())
+                with seat:
+                    found = confirm(seat, base.seat, request.tolerance, self._timing.still).ratio
+                    assert found is not None
         return Over(found.value, found.interval, measured_at=_now())
 
     def _read(self, key: str) -> Over | None:
@@ -246,6 +245,23 @@ class Compiled:
                 json.dumps({"value": over.value, "interval": over.interval, "measured_at": over.measured_at})
             )
             part.replace(self._folder / f"{key}.json")
+
+
+def _soundly(make: Callable[[], _T]) -> _T | str:
+    """What *make* gives, or why the baseline failed. Raises Again where the judge had no memory for it: another time
+    it may."""
+    try:
+        return make()
+    except FAILURES as error:
+        return f"{type(error).__name__}: {error}"[:500]
+    except (CudaError, torch.OutOfMemoryError) as error:
+        short = str(error)  # the error itself would keep alive what every frame below had in hand
+    raise Again(f"no memory for a baseline: {short}")
+
+
+def _is_lost(future: Future[Any]) -> bool:
+    """Whether it ended without a result: what asks next tries anew."""
+    return future.done() and future.exception() is not None
 
 
 def _now() -> str:

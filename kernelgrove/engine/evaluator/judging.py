@@ -39,13 +39,14 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
     Where the judge itself runs out of memory, or another process got in the way or may have, the candidate is judged
     once more.
     """
-    try:
+    found = None
+    with contextlib.suppress(Again, CudaError, torch.OutOfMemoryError):
         found = _judge(bench, reference, request)
-        if "restless" not in found.detail:
-            return found
-    except (Again, CudaError, torch.OutOfMemoryError):
+    if found is None:  # the error is gone, and with it what every frame below had in hand
         reference().forget()
         bench.recover()
+    elif "restless" not in found.detail:
+        return found
     try:
         return _judge(bench, reference, request)
     except (Again, CudaError, torch.OutOfMemoryError) as error:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -23,7 +24,7 @@ from kernelgrove.model import Instance
 from kernelgrove.problems.audit import weaknesses
 from kernelgrove.problems.reference import Reference, drawing
 
-from .arena import distinct, torch_dtype
+from .arena import Spec, distinct, torch_dtype
 from .candidate import set_precision
 from .correctness import Expected, compare, expect, expect_random, floor, unravel
 from .projection.reductions import CONVOLUTIONS, PRODUCTS, LongestReduction, op_name
@@ -72,6 +73,7 @@ class JudgedReference:
         self.precision = precision
         self.reference = Reference(instance.check_source, instance.name, instance.mode)
         self._lock = threading.RLock()
+        self._in_use: WeakValueDictionary[int, Case] = WeakValueDictionary()  # no case is there twice
         self._seeds = [secrets.randbits(62) for _ in range(96)]
         self._weight_seeds = [secrets.randbits(31) for _ in range(_DRAWS)]
         self._weights: dict[int, Weights] = {}
@@ -80,6 +82,7 @@ class JudgedReference:
         self._budget = budget_bytes
         self._random: frozenset[str] | None = None  # paths of outputs that differ from draw to draw
         self._stateful: bool | None = None
+        self._resizes: bool | None = None
         self._weaknesses: dict[float | None, list[str]] = {}
         self.moved: int | None = None  # compulsory bytes of a call, once somebody has counted them (physics.py)
         self.init_tensors: list[torch.Tensor] = []
@@ -105,9 +108,11 @@ class JudgedReference:
             if key in self._cases:
                 self._cases.move_to_end(key)
                 return self._cases[key]
+            if (used := self._in_use.get(key)) is not None:
+                return used
             # A candidate can tell the forward seed (torch.initial_seed()): it must say nothing about the inputs'.
             case = self.case_of(self.reference.inputs(self._seeds[key], self.device), draw, secrets.randbits(31))
-            self._cases[key] = case
+            self._cases[key] = self._in_use[key] = case
             while len(self._cases) > 1 and sum(kept.bytes for kept in self._cases.values()) > self._budget:
                 self._cases.popitem(last=False)
             return case
@@ -117,6 +122,7 @@ class JudgedReference:
         with self._lock:
             self._cases.clear()
             self._variants.clear()
+            self._in_use.clear()
 
     def fresh_case(self, draw: int) -> Case:
         """A case on inputs that are drawn for one evaluation, and not kept; its outputs have the shapes of case 0's, if
@@ -239,6 +245,17 @@ class JudgedReference:
         return any(bool(leaf.isnan().any()) for leaf in leaves)
 
     @property
+    def resizes(self) -> bool:
+        """Whether outputs of another case have other shapes or types: they hang on values."""
+        with self._lock:
+            if self._resizes is None:
+                given = self.reference.inputs(self._seeds[_DRAWS], self.device)
+                leaves = flatten(self._forward(self.weights(0), given, 0), ordered=True)
+                specs = [Spec.of(leaf) if is_tensor(leaf) else None for _, leaf in leaves]
+                self._resizes = specs != [expected.spec for expected in self.case(0).expected]
+            return self._resizes
+
+    @property
     def stateful(self) -> bool:
         """Whether a second call on the same inputs gives something else: buffers that it reads and changes."""
         with self._lock:
@@ -266,8 +283,9 @@ class JudgedReference:
         reduction = _Operators()
         with reduction:
             own = self._forward(weights, used, forward_seed)
-        before, after = masters, [leaf for _, leaf in flatten(used) if is_tensor(leaf)]
-        mutable = frozenset(i for i, (a, b) in enumerate(zip(before, after, strict=True)) if not identical(a, b))
+        after = [leaf for _, leaf in flatten(used) if is_tensor(leaf)]
+        mutable = frozenset(i for i, (a, b) in enumerate(zip(masters, after, strict=True)) if not identical(a, b))
+        del used, after  # of a large problem there is no room for what nobody needs
         leaves = flatten(own, ordered=True)
         if self._random is None:
             self._random = self._differing(weights, inputs, forward_seed, leaves)

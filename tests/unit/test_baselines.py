@@ -1,0 +1,66 @@
+"""Baselines that the judge had no memory for: said so, tried again, and nothing of the first try kept alive."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from kernelgrove.engine.evaluator import baselines
+from kernelgrove.engine.evaluator.baselines import Shelf
+from kernelgrove.engine.evaluator.sitting import Again
+from kernelgrove.engine.evaluator.tenancy import Tenancy
+from kernelgrove.engine.evaluator.workers import WorkerFailed
+
+REFERENCE: Any = SimpleNamespace(key="p")
+
+
+class Large:
+    """Stands for gigabytes."""
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    bench: Any = SimpleNamespace(tenancy=Tenancy(None))
+    return Shelf(bench, None, ThreadPoolExecutor(1))  # type: ignore[arg-type]
+
+
+def ask(shelf: Shelf) -> Future[Any]:
+    with shelf.borrow(REFERENCE, None) as future:  # type: ignore[arg-type]
+        future.exception()
+        return future
+
+
+def test_without_memory_it_is_tried_again_and_nothing_is_held(shelf: Shelf, monkeypatch: pytest.MonkeyPatch):
+    seen: list[weakref.ref[Large]] = []
+
+    def eager(*_: object) -> str:
+        large = Large()
+        seen.append(weakref.ref(large))
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 6.00 GiB.")
+        return "made"
+
+    monkeypatch.setattr(baselines, "Eager", eager)
+    failed = ask(shelf)
+    assert isinstance(failed.exception(), Again) and "6.00 GiB" in str(failed.exception())
+    gc.collect()
+    assert seen[0]() is None, "the error kept what the frame below it had in hand"
+    assert ask(shelf).result() == "made"
+    assert ask(shelf).result() == "made" and len(seen) == 2
+
+
+def test_a_baseline_that_fails_by_its_own_doing_is_not_tried_again(shelf: Shelf, monkeypatch: pytest.MonkeyPatch):
+    tries = []
+
+    def eager(*_: object) -> str:
+        tries.append(1)
+        raise WorkerFailed("runtime_error", "run", "no")
+
+    monkeypatch.setattr(baselines, "Eager", eager)
+    assert ask(shelf).result() == ask(shelf).result() == "WorkerFailed: no" and len(tries) == 1

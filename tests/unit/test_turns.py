@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from kernelgrove.engine.evaluator.locks import Turns
+from kernelgrove.engine.evaluator.locks import Ranks, Turns
 
 
 def start(target: Callable[[], None]) -> threading.Thread:
@@ -114,3 +114,26 @@ def test_an_error_inside_gives_the_turn_back():
             pass
     with turns.alone():
         pass
+
+
+def test_whom_most_wait_for_goes_first_and_no_more_than_may_run_at_once():
+    """While one is at work a spare, a candidate and a baseline ask, in this order."""
+    ranks, order, go = Ranks(1), [], threading.Event()
+    inside = threading.Semaphore(0)
+
+    def work(name: str, rank: int) -> None:
+        with ranks.turn(rank):
+            order.append(name)
+            inside.release()
+            go.wait(5)
+
+    threads = [start(lambda: work("first", 3))]
+    assert inside.acquire(timeout=5)
+    for count, (name, rank) in enumerate((("spare", 3), ("candidate", 2), ("second candidate", 2), ("baseline", 1)), 1):
+        threads.append(start(lambda name=name, rank=rank: work(name, rank)))
+        until(lambda count=count: len(ranks._waiting) == count)
+    assert order == ["first"]
+    go.set()
+    for thread in threads:
+        thread.join(5)
+    assert order == ["first", "baseline", "candidate", "second candidate", "spare"]

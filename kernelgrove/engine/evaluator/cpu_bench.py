@@ -25,7 +25,7 @@ from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
 from .protocol import Reply
 from .references import JudgedReference
-from .sitting import Figures, Sitting
+from .sitting import Figures, Rank, Sitting
 from .structure import flatten
 from .tenancy import Tenancy
 from .tensors import is_tensor
@@ -91,7 +91,7 @@ class CpuBench:
     def recover(self) -> None:
         """Nothing is kept that could be given back."""
 
-    def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
+    def fork(self, precision: str, prepared: Prepared | None = None, rank: Rank = Rank.CANDIDATE) -> Worker:
         return self.interpreting.fork("cpu", self.facts, precision, prepared)
 
     def arena(self, size: int) -> Arena:

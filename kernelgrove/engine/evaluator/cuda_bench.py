@@ -28,12 +28,12 @@ from .arena import Arena, CudaArena, CudaError
 from .baselines import Compiled, Eager, Over, Shelf, Timing
 from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
-from .locks import Turns
+from .locks import Ranks, Turns
 from .nurseries import Standby
 from .physics import SHARE, physical_floor
 from .protocol import Reply, finite_floats
 from .references import JudgedReference
-from .sitting import Again, Figures, Rejected, Restless, Sitting
+from .sitting import Again, Figures, Rank, Rejected, Restless, Sitting
 from .spares import Spares
 from .stillness import wait_idle
 from .structure import pack
@@ -51,6 +51,10 @@ _HOPELESS = 1.15
 
 #: How long others' kernels have to end before somebody is timed, and a candidate's own after it said that it was done.
 _IDLE_LIMIT_S, _LEFT_OVER_S = 3.0, 0.5
+
+#: Workers that are made at once: the driver makes one context after another, and more of them make each come later (two
+#: at once: one every 0.2 s, each after 0.4 s; twelve at once: one every 0.14 s, each after 1.7 s). And those that wait.
+_FORKS, _SPARES = 2, 4
 
 #: Calibrates the screening loop with the smallest kernel there is; what it compiles first is every launcher's.
 _NOOP = b"""
@@ -123,29 +127,30 @@ class CudaBench:
         environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         environment |= {"TORCHINDUCTOR_WORKER_START": "subprocess", "MAX_JOBS": "4"}
         environment["TORCH_CUDA_ARCH_LIST"] = f"{self.properties.major}.{self.properties.minor}"
+        self._forks = Ranks(_FORKS)
         self.nursery = Standby("cuda", policy, environment)
         self.ahead = Ahead(policy, facts, environment)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
-        empties = Empties(lambda: self.fork(self._precision), self.still)
+        empties = Empties(lambda: self._forked(self._precision, Rank.BASELINE), self.still)
         self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
-        self.spares = Spares(self._fork_spare, parallel, self._calibration)
+        self.spares = self._new_spares()
         self.shelf = Shelf(self, self.timing, self._background)
         folder = cache / "baselines" if cache is not None else None
         self.compiled = Compiled(self, self.shelf, self.timing, self._background, folder)
 
     # ----------------------------------------------------------------------------------------- the bench
 
-    def fork(self, precision: str, prepared: Prepared | None = None) -> Worker:
-        """A worker in waiting, or one made now where it has to live at a certain path."""
+    def fork(self, precision: str, prepared: Prepared | None = None, rank: Rank = Rank.CANDIDATE) -> Worker:
+        """A worker in waiting, or one made now where none waits or it has to live at a certain path."""
         if prepared is not None and prepared.scratch is not None:
-            return self.nursery.fork(self.device, self.facts, precision, prepared)
+            return self._forked(precision, rank, prepared)
         with self._lock:
             if precision != self._precision:  # a judge works at one; nobody knew which before
                 self.spares.close()
                 self._precision = precision
-                self.spares = Spares(self._fork_spare, self._parallel, self._calibration)
-        worker = self.spares.take()
+                self.spares = self._new_spares()
+        worker = self.spares.take() or self._forked(precision, rank)
         if prepared is not None:
             worker.furnish(prepared.folder)
         return worker
@@ -243,8 +248,14 @@ class CudaBench:
             "python": platform.python_version(),
         }
 
-    def _fork_spare(self) -> Worker:
-        return self.nursery.fork(self.device, self.facts, self._precision)
+    def _forked(self, precision: str, rank: Rank, prepared: Prepared | None = None) -> Worker:
+        with self._forks.turn(rank):
+            return self.nursery.fork(self.device, self.facts, precision, prepared)
+
+    def _new_spares(self) -> Spares:
+        precision = self._precision
+        count = min(self._parallel, _SPARES)
+        return Spares(lambda: self._forked(precision, Rank.SPARE), count, self._calibration)
 
     def close(self) -> None:
         self.spares.close()
@@ -296,7 +307,7 @@ class CudaBench:
         return self._calibration.result()
 
     def _calibrate(self) -> float:
-        with self.tenancy.stay(begun=True), self.nursery.fork(self.device, self.facts, "default") as worker:
+        with self.tenancy.stay(begun=True), self._forked("default", Rank.CALIBRATION) as worker:
             arena = self.arena(1 << 12)
             try:
                 fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}

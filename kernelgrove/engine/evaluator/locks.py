@@ -1,7 +1,10 @@
-"""A readers-writer lock in phases: candidates are checked together, and timed alone, many of each before the other."""
+"""Who waits for whom: a readers-writer lock in phases (candidates are checked together, and timed alone, many of each
+before the other), and a queue in which some go first."""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,3 +81,29 @@ class Turns:
         self._last_alone = True
         self._admitted_alone += self._waiting_alone
         self._waiting_alone = 0
+
+
+class Ranks:
+    """At most *most* at once; of those who wait, the lowest rank goes first, and within one who came first."""
+
+    def __init__(self, most: int) -> None:
+        self._changed = threading.Condition()
+        self._free = most
+        self._arrivals = itertools.count()
+        self._waiting: list[tuple[int, int]] = []
+
+    @contextmanager
+    def turn(self, rank: int) -> Iterator[None]:
+        with self._changed:
+            ticket = (rank, next(self._arrivals))
+            heapq.heappush(self._waiting, ticket)
+            self._changed.wait_for(lambda: self._free > 0 and self._waiting[0] == ticket)
+            heapq.heappop(self._waiting)
+            self._free -= 1
+            self._changed.notify_all()  # there may be room for the next one too
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()

@@ -59,6 +59,8 @@ def _import_ahead(mode: str) -> None:
         import triton.backends.nvidia.driver  # noqa: F401
 
         _compute_ahead()
+    if mode == "cuda":
+        _make_driver()
 
 
 def _compute_ahead() -> None:
@@ -71,6 +73,16 @@ def _compute_ahead() -> None:
         triton_key()
         for capability in (75, 80, 86, 89, 90, 100, 120):
             get_ptxas_version(capability)
+
+
+def _make_driver() -> None:
+    """Triton's driver, a part of which it has a C compiler build: a second a worker, where it cannot be had from here.
+    It asks nothing of CUDA before a worker does."""
+    from triton.backends.nvidia.driver import CudaDriver
+    from triton.runtime import driver
+
+    with contextlib.suppress(Exception):
+        driver.set_active(CudaDriver())
 
 
 #: While there are workers, their disk and memory are looked at so often.

@@ -9,6 +9,7 @@ import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from typing import Any, Protocol
 
 import torch
@@ -60,6 +61,12 @@ class Figures:
     timing: str | None = None
 
 
+class Rank(IntEnum):
+    """Who gets a worker first where several wait for one: whom the most others wait for."""
+
+    CALIBRATION, BASELINE, CANDIDATE, SPARE = range(4)
+
+
 class Bench(Protocol):
     """What differs between a GPU and the CPU: memory, workers, and how a time is found."""
 
@@ -77,7 +84,7 @@ class Bench(Protocol):
     def recover(self) -> None:
         """Give memory back: the judge ran out of it."""
 
-    def fork(self, precision: str, prepared: Prepared | None = None) -> Worker: ...
+    def fork(self, precision: str, prepared: Prepared | None = None, rank: Rank = Rank.CANDIDATE) -> Worker: ...
 
     def arena(self, size: int) -> Arena: ...
 
@@ -101,7 +108,7 @@ class Sitting:
         self.bench = bench
         self.budget_s = budget_s
         self.prepared = prepared
-        self.trusted = False  # whether the code is the reference's own
+        self.trusted = False  # whether the code is the reference's own, of a baseline
         self.reference = reference
         self.code = code
         self.timeout_s = timeout_s
@@ -136,7 +143,8 @@ class Sitting:
         """Start a worker, give it the code and construct ModelNew under the case's weights."""
         self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
         with laps.lap("loading: worker"):
-            self.worker = self.bench.fork(precision, self.prepared)
+            rank = Rank.BASELINE if self.trusted else Rank.CANDIDATE
+            self.worker = self.bench.fork(precision, self.prepared, rank)
         self.worker.left_s = self.budget_s
         with laps.lap("loading: memory"):
             self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
@@ -309,8 +317,8 @@ class Sitting:
         specs = [Spec.of(master) for master in case.masters]
         specs += [expected.spec for expected in case.expected if expected.spec is not None]
         size = lay_out(specs, self._weight_bytes(case))[1] + 512
-        if [e.spec for e in self.reference.case(1).expected] != [e.spec for e in case.expected]:
-            size += 2 * lay_out(specs)[1]  # shapes hang on values: others may be larger
+        if self.reference.resizes:
+            size += 2 * lay_out(specs)[1]  # others may be larger
         return size
 
     def _synchronise(self) -> None:

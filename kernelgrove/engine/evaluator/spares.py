@@ -26,8 +26,8 @@ class Spares:
         for _ in range(_THREADS):
             threading.Thread(target=self._refill, name="spares", daemon=True).start()
 
-    def take(self) -> Worker:
-        """A worker in waiting, or a fresh one where none waits. Raises EvaluatorError."""
+    def take(self) -> Worker | None:
+        """A worker in waiting, or None where none waits."""
         with self._changed:
             while self._ready:
                 worker = self._ready.popleft()
@@ -35,7 +35,7 @@ class Spares:
                 if worker.waiting:
                     return worker
                 worker.close()
-        return self._fork()
+        return None
 
     def close(self) -> None:
         with self._changed:

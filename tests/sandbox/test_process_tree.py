@@ -385,3 +385,36 @@ def test_a_process_on_its_way_out_runs_no_more(monkeypatch: pytest.MonkeyPatch):
         time.sleep(0.01)
     assert not processes.is_running(sleeper.pid)
     sleeper.wait()
+
+
+@pytest.fixture
+def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks as if it was on its way out, giving memory back inside a driver, whatever it does."""
+    process = subprocess.Popen(["sleep", "60"])
+    real = processes._stat
+
+    def stat(pid: int, task: str = "") -> processes._Stat | None:
+        found = real(pid, task)
+        if pid == process.pid and found is not None:
+            found.state, found.exiting = "R", True
+        return found
+
+    monkeypatch.setattr(processes, "_stat", stat)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_killing_waits_for_nobody_who_is_on_his_way_out(leaving: subprocess.Popen[bytes]):
+    steps = processes.killing(leaving.pid)
+    for _ in range(3):
+        next(steps)
+    assert leaving.wait(5) == -signal.SIGKILL
+    with pytest.raises(StopIteration) as done:
+        next(steps)
+    assert done.value.value is True
+
+
+def test_one_on_his_way_out_stands_still_enough(leaving: subprocess.Popen[bytes]):
+    """It runs no code of its own any more: who is timed need not wait for it."""
+    assert processes.halt([leaving.pid])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import select
 import signal
@@ -22,6 +21,7 @@ from typing import Any
 
 from . import sandbox, worker
 from .protocol import PeerGone, receive_with_fds, send_with_fds
+from .sandbox.processes import Killing
 
 
 def main(fd: int, mode: str) -> None:
@@ -56,7 +56,10 @@ def _import_ahead(mode: str) -> None:
     torch.set_num_threads(1)
     if mode != "interpret":
         import triton.backends.nvidia.compiler
-        import triton.backends.nvidia.driver  # noqa: F401
+        import triton.backends.nvidia.driver
+
+        with contextlib.suppress(ImportError):
+            import triton.experimental.gluon  # noqa: F401 - the first launch would: 0.2 s a worker
 
         _compute_ahead()
     if mode == "cuda":
@@ -87,6 +90,7 @@ def _make_driver() -> None:
 
 #: While there are workers, their disk and memory are looked at so often.
 _LOOK_S = 1.0
+_PAUSE_S = 0.005  # while some are being killed
 
 
 class Nursery:
@@ -94,8 +98,11 @@ class Nursery:
         self.sock = sock
         self.home = Path.cwd()
         self.workers: dict[int, sandbox.Policy] = {}  # by pid; their uids are their own
+        self.killing: dict[int, Killing] = {}  # those that are being killed, by pid
+        self.clean: dict[int, bool] = {}  # those that were, and whether nothing of theirs is left
         self.disk = sandbox.Disk(str(self.home))
         self.looked_s = 0.0  # when memory was looked at last
+        self.stepped_s = 0.0  # and those that are being killed
         self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
     def run(self) -> None:
@@ -109,9 +116,11 @@ class Nursery:
         try:
             while True:
                 control = self.sock.fileno()
-                ready, _, _ = select.select([control, reader], [], [], _LOOK_S if self.workers else None)
+                pause_s = _PAUSE_S if self.killing else _LOOK_S if self.workers else None
+                ready, _, _ = select.select([control, reader], [], [], pause_s)
                 if reader in ready:
                     os.read(reader, 4096)
+                    self._reap_orphans()
                 self._reap()
                 self._look_at_disk()
                 self._look_at_memory()
@@ -128,15 +137,16 @@ class Nursery:
     def _obey(self, message: dict[str, Any], fds: list[int], keep: tuple[int, int]) -> None:
         if message["op"] == "fork":
             self._fork(message, fds[0], keep)
-        elif message["op"] == "kill" and message["pid"] in self.workers:
+        elif message["op"] == "kill":
             self._kill(message["pid"])
+            self._reap()
         elif message["op"] in ("freeze", "thaw"):
             roots = [pid for pid in message["pids"] if pid in self.workers]
             still = True
             if message["op"] == "freeze":
                 still = sandbox.halt(roots)
             else:
-                sandbox.resume(roots)
+                sandbox.resume([pid for pid in roots if pid not in self.killing])
             send_with_fds(self.sock, {"event": "obeyed", "id": message["id"], "still": still})
 
     def _look_at_disk(self) -> None:
@@ -159,10 +169,13 @@ class Nursery:
                 self._kill(pid, f"it shares or pins more than {most >> 20} MiB of the host's memory")
 
     def _kill(self, pid: int, reason: str = "") -> None:
+        """Begin to kill a worker with all that it started. It dies while others are looked after."""
         if reason:
             self.reasons[pid] = f"killed by the evaluator: {reason}"
-        sandbox.kill_tree(pid, self.workers[pid].uid)
-        self._reap()
+        if pid in self.workers and pid not in self.killing:
+            self.clean.pop(pid, None)
+            self.killing[pid] = sandbox.killing(pid, self.workers[pid].uid)
+            self.stepped_s = 0.0
 
     def _fork(self, message: dict[str, Any], fd: int, pipe: tuple[int, int]) -> None:
         policy = sandbox.Policy(**{**message["policy"], "read": tuple(message["policy"]["read"])})
@@ -189,33 +202,40 @@ class Nursery:
         self.workers[pid] = policy
         send_with_fds(self.sock, {"event": "forked", "id": message["id"], "pid": pid})
 
+    def _reap_orphans(self) -> None:
+        """Reap what workers left behind and has ended by itself. What has not is killed when its worker ends."""
+        for orphan in sandbox.children(os.getpid()) - self.workers.keys():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(orphan, os.WNOHANG)
+
     def _reap(self) -> None:
-        """Kill what workers that ended left behind, then report them."""
-        ended: list[dict[str, Any]] = []
-        while True:
+        """Go on killing; kill what workers that ended left behind, then report them."""
+        for pid in self.workers.keys() - self.killing.keys():  # looked for while its number is still its own
+            if pid not in self.clean and _has_ended(pid):
+                self._kill(pid)
+        due = time.monotonic() - self.stepped_s >= _PAUSE_S
+        for pid, steps in list(self.killing.items()) if due else []:
+            self.stepped_s = time.monotonic()
             try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                break
-            if found is None:
-                break
-            pid, clean = found.si_pid, True
-            if pid in self.workers:  # what is below it is looked for while its number is still its own
-                clean = sandbox.kill_tree(pid, self.workers[pid].uid)
+                next(steps)
+            except StopIteration as done:
+                del self.killing[pid]
+                self.clean[pid] = bool(done.value)
+        ended = [pid for pid in self.clean if _has_ended(pid)]
+        events: list[dict[str, Any]] = []
+        for pid in ended:
             _, status = os.waitpid(pid, 0)
-            if pid in self.workers:
-                del self.workers[pid]
-                words = self.reasons.pop(pid, "") or sandbox.signal_name(status)
-                ended.append({"event": "exited", "pid": pid, "status": status, "words": words, "clean": clean})
-        if ended:
+            del self.workers[pid]
+            words = self.reasons.pop(pid, "") or sandbox.signal_name(status)
+            events.append({"event": "exited", "pid": pid, "status": status, "words": words})
+        if events:
             sandbox.reap_orphans(set(self.workers))
             strays = sandbox.children(os.getpid()) - set(self.workers)
-            for event in ended:
-                send_with_fds(self.sock, {**event, "clean": event["clean"] and not strays})
+            for event in events:
+                clean = self.clean.pop(event["pid"]) and not strays
+                send_with_fds(self.sock, {**event, "clean": clean})
 
 
-def command(mode: str, fd: int, paths: list[str]) -> list[str]:
-    """The command line that starts a nursery: isolated (``-I``), with *paths* as its ``sys.path``."""
-    program = f"import sys; sys.path[:] = {json.dumps(paths)}; "
-    program += f"from kernelgrove.engine.evaluator.nursery import main; main({fd}, {mode!r})"
-    return [sys.executable, "-I", "-c", program]
+def _has_ended(pid: int) -> bool:
+    """Whether child *pid* has, and waits to be reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

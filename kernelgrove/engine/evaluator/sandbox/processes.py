@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from pathlib import Path
 
 from . import syscalls
@@ -28,6 +28,8 @@ _STOP_S = 0.25
 
 #: Held while this module has a child of its own, which ``reap_orphans`` in another thread must not take.
 _OWN_CHILDREN = threading.Lock()
+
+Killing = Generator[None, None, bool]
 
 _CHILDREN_FILES = Path(f"/proc/self/task/{os.getpid()}/children").exists()
 
@@ -142,9 +144,24 @@ def kill_tree(pid: int, uid: int | None = None, timeout_s: float = 10.0) -> bool
     *pid* must be a descendant that has not been reaped, or its number may be another's by now. Raises ValueError
     for this process, init, or the user that this process runs as.
     """
+    return _waited_for(killing(pid, uid, timeout_s))
+
+
+def killing(pid: int, uid: int | None = None, timeout_s: float = 10.0) -> Killing:
+    """``kill_tree`` in steps, for who has other things to do: what dies inside a driver takes its time. A ``next``
+    does not wait for that; what ``StopIteration`` carries is what ``kill_tree`` returns."""
     if pid <= 1 or pid == os.getpid() or (uid is not None and uid in (0, os.getuid())):
         raise ValueError(f"refusing to kill process {pid} and everything of user {uid}")
     return _kill({pid}, uid, time.monotonic() + timeout_s)
+
+
+def _waited_for(steps: Killing) -> bool:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return bool(done.value)
+        time.sleep(_PAUSE_S)
 
 
 def halt(roots: Collection[int], timeout_s: float = _STOP_S) -> bool:
@@ -159,7 +176,7 @@ def halt(roots: Collection[int], timeout_s: float = _STOP_S) -> bool:
     while True:
         before = len(known)
         _find(known, None)
-        awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED)]
+        awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED, exiting=False)]
         for pid in awake:
             _send(pid, signal.SIGSTOP)
         if not awake and len(known) == before and all(map(_all_halted, known)):
@@ -184,10 +201,10 @@ def _all_halted(pid: int) -> bool:
     except OSError:  # gone
         return True
     stats = [_stat(pid, task) for task in tasks]
-    return all(stat is None or stat.state in _HALTED for stat in stats)
+    return all(stat is None or stat.state in _HALTED or stat.exiting for stat in stats)
 
 
-def _kill(roots: Collection[int], uid: int | None, deadline: float) -> bool:
+def _kill(roots: Collection[int], uid: int | None, deadline: float) -> Killing:
     known = {root: stat.start for root in roots if (stat := _stat(root))}
     _stop(known, uid, min(deadline, time.monotonic() + _STOP_S))
     if uid is not None:
@@ -201,7 +218,10 @@ def _kill(roots: Collection[int], uid: int | None, deadline: float) -> bool:
             _send(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             return False
-        time.sleep(_PAUSE_S)
+        if any(_runs(pid, known[pid], _DEAD, exiting=False) for pid in running):
+            time.sleep(_PAUSE_S)  # it may have forked meanwhile
+        else:
+            yield
 
 
 def _find(known: dict[int, int], uid: int | None) -> None:
@@ -230,10 +250,11 @@ def _stop(known: dict[int, int], uid: int | None, deadline: float) -> None:
             time.sleep(_PAUSE_S)
 
 
-def _runs(pid: int, start: int, halted: frozenset[str]) -> bool:
-    """Whether the process that began at *start* is still there, in another state than *halted*."""
+def _runs(pid: int, start: int, halted: frozenset[str], exiting: bool = True) -> bool:
+    """Whether the process that began at *start* is still there, in another state than *halted*. One on its way out
+    counts where *exiting*: it runs no more code of its own, but its driver may."""
     stat = _stat(pid)
-    return stat is not None and stat.start == start and stat.state not in halted
+    return stat is not None and stat.start == start and stat.state not in halted and (exiting or not stat.exiting)
 
 
 def _send(pid: int, number: signal.Signals) -> None:
@@ -273,7 +294,7 @@ def reap_orphans(keep: Collection[int], timeout_s: float = 10.0) -> dict[int, in
     reaped: dict[int, int] = {}
     with _OWN_CHILDREN:
         while orphans := children(os.getpid()) - set(keep):
-            _kill(orphans, None, deadline)
+            _waited_for(_kill(orphans, None, deadline))
             for orphan in orphans:
                 try:
                     pid, status = os.waitpid(orphan, os.WNOHANG)
@@ -296,12 +317,12 @@ def kill_strays(keep: Collection[int], uids: Collection[int] = (), timeout_s: fl
     deadline = time.monotonic() + timeout_s
     clean = True
     for uid in uids:
-        clean = _kill((), uid, deadline) and clean
+        clean = _waited_for(_kill((), uid, deadline)) and clean
     while syscalls.child_subreaper() and time.monotonic() < deadline:
         strays = {pid for pid in children(os.getpid()) - set(keep) if _session(pid) != os.getsid(0)}
         if not strays:
             return clean
-        _kill(strays, None, deadline)
+        _waited_for(_kill(strays, None, deadline))
         for pid in strays:
             try:
                 os.waitpid(pid, os.WNOHANG)

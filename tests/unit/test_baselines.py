@@ -26,7 +26,7 @@ class Large:
 
 @pytest.fixture
 def shelf() -> Shelf:
-    bench: Any = SimpleNamespace(tenancy=Tenancy(None))
+    bench: Any = SimpleNamespace(tenancy=Tenancy(None), device="cuda:0")
     return Shelf(bench, None, ThreadPoolExecutor(1))  # type: ignore[arg-type]
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from kernelgrove.engine.evaluator import confirming
-from kernelgrove.engine.evaluator.confirming import Seat, confirm
-from kernelgrove.engine.evaluator.sealing import Stuck
+from kernelgrove.engine.evaluator.confirming import Empties, Seat, confirm
+from kernelgrove.engine.evaluator.correctness import Verdict
+from kernelgrove.engine.evaluator.sealing import Pending, Stuck
+from kernelgrove.engine.evaluator.sitting import Again, Wrong
 from kernelgrove.engine.evaluator.timing import Chunk
 
 
@@ -46,6 +48,9 @@ class FakeSeat:
 
     def measure_empty(self) -> None:
         self.emptied += 1
+
+    def rest(self) -> None:
+        self.rested = True
 
     def release(self) -> None:
         self.stall = False
@@ -95,7 +100,7 @@ def seat(
     tried: list[tuple[int, bool]] = []
 
     class FakeRound:
-        def __init__(self, sealed: object, sitting: object, calls: int, checked: int, allclose: float | None) -> None:
+        def __init__(self, sealed: object, sitting: object, calls: int, *_: object) -> None:
             self.calls = calls
 
         def together(self, stall: bool, empty_ms: float) -> Chunk:
@@ -117,6 +122,7 @@ def seat(
     made.case, made.stall, made.calls, made._room = None, True, room, room  # type: ignore[assignment]
     made._empties, made._estimate_ms, made._timeout_s = SimpleNamespace(still=still), estimate_ms, 1.0  # type: ignore
     made._sealed, made._stuck, made._kept, made._idle, made._empty = None, 0, None, None, None  # type: ignore
+    made.pending = Pending()
     return made, tried
 
 
@@ -148,3 +154,36 @@ def test_serial_calls_go_on_where_one_is_late(monkeypatch: pytest.MonkeyPatch):
     made, _ = seat(monkeypatch, 0.9, room=128, fits=128)
     assert len(made.serial(None, 0.9)) == 3
     assert len(made.serial(None, 0.1)) == 8
+
+
+def test_comparisons_wait_until_they_are_settled_but_only_as_many_as_there_is_room_for():
+    pending, compared = Pending(), []
+    for number in range(3):
+        pending.add(lambda number=number: compared.append(number), size=1 << 29)
+    assert compared == [2], "what there is no room for is compared at once"
+    pending.settle()
+    pending.settle()
+    assert compared == [2, 0, 1]
+
+
+def test_a_wrong_timed_call_is_told_when_comparisons_are_settled():
+    def wrong() -> None:
+        raise Wrong(Verdict(0.1, "in a timed call: wrong"))
+
+    pending = Pending()
+    pending.add(wrong, size=8)
+    with pytest.raises(Wrong):
+        pending.settle()
+
+
+def test_an_empty_worker_that_is_stuck_is_nobodys_fault():
+    def stuck(*_: object) -> float:
+        raise Stuck
+
+    closed: list[bool] = []
+    empties = Empties(lambda: SimpleNamespace(close=lambda: closed.append(True)), still)  # type: ignore[arg-type]
+    empties.start()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Again):
+        patch.setattr(confirming, "empty_chunk", stuck)
+        empties.chunk(None, None, 4, True)  # type: ignore[arg-type]
+    assert closed == [True]

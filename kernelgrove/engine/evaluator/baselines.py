@@ -24,7 +24,7 @@ import torch
 
 from kernelgrove.model import EvaluationRequest
 
-from .arena import CudaError
+from .arena import CudaArena, CudaError
 from .confirming import Empties, NoRoom, Seat, confirm, memory_share
 from .laps import Laps
 from .protocol import PROTOCOL_VERSION, ProtocolBreak
@@ -90,23 +90,28 @@ class Timing:
 class Eager:
     """The reference as it is, in a worker that stays, with its screened time; ``seconds`` tells what making it took."""
 
-    def __init__(self, bench: Bench, reference: JudgedReference, request: EvaluationRequest, timing: Timing) -> None:
+    def __init__(
+        self, bench: Bench, reference: JudgedReference, request: EvaluationRequest, timing: Timing, commons: Commons
+    ) -> None:
         laps = Laps()
         self.seconds = laps.seconds
         with laps.lap("loading"):
             self.sitting = _seat_in(bench, reference, _EAGER, request)
+            timing.empties.start()
         try:
             with laps.lap("waiting"), timing.alone():
                 with laps.lap("screening"):
                     self.screened_ms = timing.screen(self.sitting, request).time_ms
                 with laps.lap("calibrating"):
-                    share = memory_share(24)
-                    self.seat = _seat(self.sitting, timing, self.screened_ms, share, request)
+                    self.seat: Seat | None = None
+                    if arena := commons.arena():
+                        self.seat = _seat(self.sitting, timing, self.screened_ms, arena.size, request, arena)
                 if self.seat is None:
                     self.sitting.close()  # its memory is needed elsewhere
                 else:
                     with laps.lap("first chunk"):
                         self.seat.chunk(None, checked=0)  # finds out how many calls can be queued
+                    self.seat.rest()
         except BaseException:
             self.sitting.close()
             raise
@@ -117,11 +122,33 @@ class Eager:
         self.sitting.close()
 
 
-def _seat(sitting: Sitting, timing: Timing, estimate_ms: float, memory: int, request: EvaluationRequest) -> Seat | None:
+def _seat(
+    sitting: Sitting,
+    timing: Timing,
+    estimate_ms: float,
+    memory: int,
+    request: EvaluationRequest,
+    arena: CudaArena | None = None,
+) -> Seat | None:
     try:
-        return Seat(sitting, timing.empties, estimate_ms, memory, request.timeout_s)
+        return Seat(sitting, timing.empties, estimate_ms, memory, request.timeout_s, arena)
     except NoRoom:
         return None
+
+
+class Commons:
+    """An arena for the chunks of all eager baselines, of which one is timed at a time."""
+
+    def __init__(self, device: int) -> None:
+        self._device = device
+        self._arena: CudaArena | None = None
+
+    def arena(self) -> CudaArena | None:
+        """None where there is no memory for one. For who is alone."""
+        if self._arena is None:
+            with contextlib.suppress(CudaError):
+                self._arena = CudaArena.create(memory_share(24), self._device)
+        return self._arena
 
 
 @dataclass
@@ -135,6 +162,7 @@ class Shelf:
 
     def __init__(self, bench: Bench, timing: Timing, threads: ThreadPoolExecutor, kept: int = 8) -> None:
         self._bench, self._timing, self._threads, self._kept = bench, timing, threads, kept
+        self._commons = Commons(torch.device(bench.device).index or 0)
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
@@ -149,7 +177,7 @@ class Shelf:
 
         def make() -> Eager | str:
             with self._bench.tenancy.stay(begun=True):
-                return _soundly(lambda: Eager(self._bench, reference, request, self._timing))
+                return _soundly(lambda: Eager(self._bench, reference, request, self._timing, self._commons))
 
         with self._lock:
             if reference.key not in self._entries or _is_lost(self._entries[reference.key].future):
@@ -219,6 +247,8 @@ class Compiled:
                 with seat:
                     found = confirm(seat, base.seat, request.tolerance, self._timing.still).ratio
                     assert found is not None
+            with self._bench.turns.shared():
+                seat.pending.settle()
         return Over(found.value, found.interval, measured_at=_now())
 
     def _read(self, key: str) -> Over | None:

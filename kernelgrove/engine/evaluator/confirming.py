@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import torch
 
-from .arena import CudaError
-from .sealing import Ground, Round, Sealed, Stuck, empty_chunk
+from .arena import CudaArena, CudaError
+from .sealing import Ground, Pending, Round, Sealed, Stuck, empty_chunk
 from .sitting import Again, Sitting
 from .slots import Filled, Layout
 from .timing import Chunk, Figure, Ratio, calls_a_chunk, ratio, sealed, serial_delta
@@ -29,6 +30,7 @@ _LEAST, _MOST = 4, 6
 _NARROW = 0.01
 _FEW_SERIAL, _SERIAL = 3, 8  # chunks of one call
 _CHECKED = 2  # calls of each chunk that are compared with the reference
+_HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _LEAST_WORK_MS = 0.5  # in a chunk: with less, what a change of context takes is all that there is to see
 _TRIES = 2  # at queueing a chunk, with ever fewer calls
@@ -50,10 +52,17 @@ class Empties:
     fork: Callable[[], Worker]
     still: Still
     _worker: Worker | None = None
+    _starting: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self) -> None:
+        """Have the worker made, before somebody who is alone has to wait for it."""
+        with self._starting:
+            if self._worker is None:
+                self._worker = self.fork()
 
     def enter(self, ground: Ground, timeout_s: float) -> Sealed:
-        if self._worker is None:
-            self._worker = self.fork()
+        self.start()
+        assert self._worker is not None
         with self._sound():
             return Sealed(self._worker, ground, timeout_s)
 
@@ -71,9 +80,9 @@ class Empties:
         """It is no candidate's fault when this worker fails. Raises Again."""
         try:
             yield
-        except (WorkerDied, WorkerTimeout, WorkerFailed) as failed:
+        except (WorkerDied, WorkerTimeout, WorkerFailed, Stuck) as failed:
             self.close()
-            raise Again(f"the worker that computes nothing failed: {failed}") from failed
+            raise Again(f"the worker that computes nothing failed: {failed or 'it was stuck'}") from failed
 
     def close(self) -> None:
         worker, self._worker = self._worker, None
@@ -84,7 +93,17 @@ class Empties:
 class Seat:
     """A sitting with a ground for sealed chunks of ``calls`` calls each. Close it after use."""
 
-    def __init__(self, sitting: Sitting, empties: Empties, estimate_ms: float, memory: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        sitting: Sitting,
+        empties: Empties,
+        estimate_ms: float,
+        memory: int,
+        timeout_s: float,
+        arena: CudaArena | None = None,
+    ) -> None:
+        """*memory*: bytes for inputs and outputs of its calls. *arena*: one of that size to use, which others use in
+        turn. Raises NoRoom."""
         assert sitting.worker is not None
         self.sitting = sitting
         self.case = sitting.current(0)
@@ -93,6 +112,7 @@ class Seat:
         self._stuck = 0
         self._kept: Round | None = None  # the reference itself may see the same inputs again
         self._idle: Sealed | None = None  # the empty worker on this ground
+        self.pending = Pending()  # comparisons of timed calls: to be settled when nobody is timed
         self._unchanged: Filled | None = None  # what it is given: as much as a candidate is, to the same places
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
@@ -103,7 +123,7 @@ class Seat:
         self.calls = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, queue)
         while True:
             try:
-                self._ground = Ground(self.case, self.calls, torch.device(sitting.bench.device).index or 0)
+                self._ground = Ground(self.case, self.calls, torch.device(sitting.bench.device).index or 0, arena)
                 break
             except (CudaError, torch.OutOfMemoryError) as error:
                 sitting.reference.forget()
@@ -125,9 +145,15 @@ class Seat:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            if kind is None or issubclass(kind, CudaError | torch.OutOfMemoryError):  # the worker lives on
+                self._ground.release()
+                self._sealed.leave()  # what a worker has mapped is not free
+        finally:
+            self.close()
 
     def close(self) -> None:
+        self._kept = self._unchanged = None
         try:
             if self._idle is not None:
                 self._empties.leave(self._idle)
@@ -142,7 +168,7 @@ class Seat:
             if not self.sitting.trusted:
                 self._kept = None  # its memory first
             if self._kept is None:
-                self._kept = Round(self._sealed, self.sitting, self.calls, checked, allclose)
+                self._kept = Round(self._sealed, self.sitting, self.calls, checked, allclose, self.pending)
             try:
                 return self._kept.together(self.stall, empty_ms)
             except Stuck:
@@ -156,6 +182,11 @@ class Seat:
         """Stall no stream from now on: calls are launched when their inputs are there, as many as there is room for."""
         self.stall, self.calls = False, self._room
         self._kept = None
+
+    def rest(self) -> None:
+        """Hold no gigabytes until the next chunk."""
+        if self._kept is not None and self._kept.bytes > _HELD:
+            self._kept = None
 
     def measure_empty(self) -> None:
         """Run an empty chunk for the next one. The candidate must be standing still. A baseline's claims are enough."""
@@ -199,7 +230,7 @@ class Seat:
                 count = min(self.calls, wanted - len(found))
                 with self._empties.still():
                     empty = [self._empty_chunk(1) for _ in range(count)]
-                calls = Round(self._sealed, self.sitting, count, _CHECKED, allclose)
+                calls = Round(self._sealed, self.sitting, count, _CHECKED, allclose, self.pending)
                 found += [calls.one(number, self.stall, empty[number]) for number in range(count)]
             if all(chunk.wall_ms - chunk.empty_ms <= most_ms for chunk in found):
                 break
@@ -207,15 +238,15 @@ class Seat:
 
 
 def memory_share(parts: int) -> int:
-    """Free bytes of the current device, divided among *parts*."""
-    free: int = torch.cuda.mem_get_info()[0]
-    return free // parts
+    """Bytes of the current device that are free, or that PyTorch keeps of freed tensors, divided among *parts*."""
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return int(free) // parts
 
 
 @dataclass(frozen=True)
 class Confirmed:
     """A sealed figure; baseline ÷ candidate by the claims alone, and the medians of both, in ms; None where there was
-    no baseline."""
+    no baseline. It holds once the candidate's ``pending`` comparisons are settled."""
 
     figure: Figure
     ratio: Ratio | None
@@ -245,6 +276,8 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, stil
         width = ratio(pairs).half_width if pairs else ratio([(chunk, own[0]) for chunk in own]).half_width
         if len(own) >= _LEAST and width < _NARROW:
             break
+    if baseline is not None:
+        baseline.rest()
     figure = sealed(own, serial)
     claim_ms = figure.stats["median"]
     if candidate.stall and not candidate.sitting.trusted and figure.detail["clock"] != "events":

@@ -16,10 +16,11 @@ Chunks of one call after the other (*serial*) tell one launch that serves many c
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,12 @@ from .workers import Worker, WorkerTimeout
 
 #: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
 _DRAWN, _SLOW_DRAW_S = 4, 0.03
+_PENDING = 1 << 30  # bytes of outputs that may wait to be compared
 _PLACES = 1 << 16  # where factors that vary inputs may begin
 _FLAG = 0  # where in the arena the word lies that releases the stream
+
+
+_TOKENS = itertools.count(1)  # one after the other in whatever arena: what released a stream releases none again
 
 
 class Stuck(Exception):
@@ -59,21 +64,28 @@ class Timed:
 
 class Ground:
     """An arena for chunks of up to *calls* calls. Several workers may be sealed in it, which take turns. Close it after
-    use."""
+    use. *arena*: one to use that others use too, in turns; it stays open. Raises CudaError."""
 
-    def __init__(self, case: Case, calls: int, device: int) -> None:
+    def __init__(self, case: Case, calls: int, device: int, arena: CudaArena | None = None) -> None:
         layout = Layout.of(case)
-        self.arena = CudaArena.create(layout.size(calls), device)
+        self._own = arena is None
+        self.arena = arena or CudaArena.create(layout.size(calls), device)
         self.slots = Slots(self.arena, layout)
-        self.token = 0  # what releases the stream that is stalled now
+        self.token = 0  # what releases the stream that is stalled now; a stream waits for at least so much
         self._flag = self.arena.bytes[_FLAG : _FLAG + 4].view(torch.int32)
 
     def release(self) -> None:
         self._flag.fill_(self.token)
 
+    def stall(self) -> int:
+        """What will release the stream that is stalled next."""
+        self.token = next(_TOKENS)
+        return self.token
+
     def close(self) -> None:
         self.release()  # a stream left stalled would hold its worker's last moments up
-        self.arena.close()
+        if self._own:
+            self.arena.close()
 
 
 class Sealed:
@@ -96,13 +108,12 @@ class Sealed:
         """
         packed = filled.packed[first : first + calls]
         ground = self.ground
-        ground.token += 1
         plan = {
             **ground.slots.layout.to_json(),
             "first": first,
             "packed": [len(blob) for blob in packed],
             "flag": _FLAG,
-            "token": ground.token,
+            "token": ground.stall(),
             "stall": stall,
             **options,
         }
@@ -143,20 +154,49 @@ def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool) -> floa
     return sealed.run(filled, 0, calls, stall, {"empty": True, "restore": False}).wall_ms
 
 
+class Pending:
+    """Comparisons with the reference that wait until nobody is timed: their operands are copies of the judge's own."""
+
+    def __init__(self) -> None:
+        self._compare: list[Callable[[], None]] = []
+        self._bytes = 0
+
+    def add(self, compare: Callable[[], None], size: int) -> None:
+        """*size*: bytes of the copies that *compare* holds. Where there are many, it is done at once."""
+        self._bytes += size
+        if self._bytes > _PENDING:
+            compare()
+        else:
+            self._compare.append(compare)
+
+    def settle(self) -> None:
+        """Raises Wrong, Rejected."""
+        while self._compare:
+            self._compare.pop(0)()
+
+
 class Round:
     """*calls* calls on fresh inputs, of which *checked* are compared with the reference: run together, or one by one.
 
-    Raises what ``Sealed.run`` raises, and Wrong, Rejected, ProtocolBreak.
+    Raises what ``Sealed.run`` raises, and Wrong, Rejected, ProtocolBreak; those of the comparisons through *pending*.
     """
 
-    def __init__(self, sealed: Sealed, sitting: Sitting, calls: int, checked: int, allclose: float | None) -> None:
+    def __init__(
+        self, sealed: Sealed, sitting: Sitting, calls: int, checked: int, allclose: float | None, pending: Pending
+    ) -> None:
         self.sealed, self.sitting, self.calls, self.allclose = sealed, sitting, calls, allclose
+        self._pending = pending
         self.slots = slots = sealed.ground.slots
         self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
         if checked and any(slot is None for _, slot in slots.layout.outputs):
             self.watched.add(calls - 1)  # what is no tensor is told of the last call alone
         self.filled = slots.fill(_draws(sitting, calls), calls, self.watched)
         slots.poison(calls)
+
+    @property
+    def bytes(self) -> int:
+        """Of the inputs that it holds."""
+        return sum(right.numel() * right.element_size() for right in self.filled.right)
 
     def together(self, stall: bool, empty_ms: float) -> Chunk:
         return self._run(0, self.calls, stall, empty_ms)
@@ -182,7 +222,7 @@ class Round:
             if not identical(before, after):
                 raise Rejected("outputs changed after forward had handed them over: work was still going on")
         for number in self.watched & set(range(first, first + calls)):
-            self._compare(number, last=number == first + calls - 1)
+            self._take(number, last=number == first + calls - 1)
         written = [path for path, slot in slots.layout.outputs if slot is not None]
         for path, sample in zip(written, timed.sample, strict=True):
             if sample.numel() and sample.dtype.is_floating_point:
@@ -191,23 +231,44 @@ class Round:
                     call = first + int(unwritten[0])
                     raise Wrong(Verdict(None, f"output{path} of timed call {call} of {self.calls} was not written"))
 
-    def _compare(self, number: int, last: bool) -> None:
-        slots = self.slots
-        case = self.sitting.reference.case_of(self.filled.watched[number], self.sitting.draw, secrets.randbits(31))
+    def _take(self, number: int, last: bool) -> None:
+        """Take copies of what call *number* left, to be compared. *last*: its outputs that are no tensors are known."""
+        slots, sitting, drawn = self.slots, self.sitting, self.filled.watched[number]
         move = number * slots.layout.stride
-        for index, (given, master) in enumerate(zip(slots.layout.inputs, case.masters, strict=True)):
-            if index not in case.mutable and not identical(slots.arena.view(given.moved(move)), master):
-                raise Rejected(f"forward changed input {index} in a timed call, which the reference leaves alone")
-        for leaf, (expected, (_, slot)) in enumerate(zip(case.expected, slots.layout.outputs, strict=True)):
-            if slot is not None:
-                found = compare(slots.arena.view(slot.moved(move)).clone(), expected, self.allclose)
-            elif last:
-                _path, _shape, kind, shown = self.sitting.said[leaf]
-                found = compare_value(kind, shown, expected, self.allclose)
-            else:
-                continue
-            if found.message:
-                raise Wrong(Verdict(found.error, f"in a timed call: {found.message}"))
+        given = [slots.arena.view(slot.moved(move)).clone() for slot in slots.layout.inputs]
+        outputs = [
+            slots.arena.view(slot.moved(move)).clone() if slot is not None else None for _, slot in slots.layout.outputs
+        ]
+        said = sitting.said if last else None
+        copies = [*given, *(output for output in outputs if output is not None)]
+        size = 2 * sum(copy.numel() * copy.element_size() for copy in copies)  # with the inputs as they were drawn
+        self._pending.add(lambda: _compare(sitting, drawn, given, outputs, said, self.allclose), size)
+
+
+def _compare(
+    sitting: Sitting,
+    drawn: list[Any],
+    given: list[torch.Tensor],
+    outputs: list[torch.Tensor | None],
+    said: list[Any] | None,
+    allclose: float | None,
+) -> None:
+    """Compare what a timed call made of *drawn*: its inputs afterwards, its outputs, and what it said of those that are
+    no tensors. Raises Wrong, Rejected."""
+    case = sitting.reference.case_of(drawn, sitting.draw, secrets.randbits(31))
+    for index, (now, master) in enumerate(zip(given, case.masters, strict=True)):
+        if index not in case.mutable and not identical(now, master):
+            raise Rejected(f"forward changed input {index} in a timed call, which the reference leaves alone")
+    for leaf, (expected, output) in enumerate(zip(case.expected, outputs, strict=True)):
+        if output is not None:
+            found = compare(output, expected, allclose)
+        elif said is not None:
+            _path, _shape, kind, shown = said[leaf]
+            found = compare_value(kind, shown, expected, allclose)
+        else:
+            continue
+        if found.message:
+            raise Wrong(Verdict(found.error, f"in a timed call: {found.message}"))
 
 
 def _draws(sitting: Sitting, calls: int) -> Iterator[list[Any]]:

@@ -229,8 +229,16 @@ def _check_others(shown: str, leaves: list[tuple[str, Any]]) -> None:
         )
 
 
+def seed_torch(seed: int) -> None:
+    """``torch.manual_seed`` for the CPU and CUDA: that also takes down a stack trace for each other kind of device that
+    is not in use, and looks at every file on it."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+
+
 def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
+    seed_torch(seed)
     random.seed(seed)
     if "numpy" in sys.modules:
         import numpy

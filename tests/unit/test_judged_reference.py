@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 
 from kernelgrove.engine.evaluator.correctness import compare
-from kernelgrove.engine.evaluator.references import JudgedReference
+from kernelgrove.engine.evaluator.references import JudgedReference, References
+from kernelgrove.errors import ProblemError
 from kernelgrove.model import Instance
 
 HEAD = "import torch\nimport torch.nn as nn\n\n\nclass Model(nn.Module):\n"
@@ -158,9 +160,32 @@ def test_no_case_is_there_twice():
     reference = judged(SOFTMAX, budget=0)
     held = reference.case(0)
     reference.case(1)
-    assert reference.case(0) is held
     reference.forget()
-    assert reference.case(0) is not held
+    assert reference.case(0) is held
+
+
+def test_all_references_together_keep_no_more_than_their_budget():
+    one = judged(SOFTMAX).case(0).bytes
+    references = References("cpu", 4 * one)
+    given = [judged(f"{SOFTMAX} * {number}").instance for number in range(1, 5)]
+    first, *others = [references.get(replace(i, digest=str(n)), "default") for n, i in enumerate(given)]
+    for reference in (first, *others):
+        reference.case(0)
+        reference.case(1)
+    assert [r.kept_bytes for r in (first, *others)] == [2 * one] * 4
+    references.get(replace(given[3], digest="3"), "default")
+    assert [r.kept_bytes for r in (first, *others)] == [0, 0, 2 * one, 2 * one]
+
+
+def test_memory_that_is_short_now_is_not_the_problems_fault(monkeypatch: pytest.MonkeyPatch):
+    reference = judged(SOFTMAX)
+
+    def short(*_: object) -> None:
+        raise ProblemError("p: get_inputs() needs more memory than there is.") from torch.OutOfMemoryError("6 GiB")
+
+    monkeypatch.setattr(reference.reference, "inputs", short)
+    with pytest.raises(torch.OutOfMemoryError, match="6 GiB"):
+        reference.fresh_inputs()
 
 
 def test_it_is_known_whether_outputs_resize():

@@ -23,7 +23,7 @@ from .structure import described, label
 
 _EPS_FP32 = torch.finfo(torch.float32).eps
 _MIN_ROW = 32
-_CHUNK = 1 << 25  # elements compared at once: bounds the fp64 temporaries at 256 MiB each
+_CHUNK = 1 << 23  # elements compared at once: bounds the fp64 temporaries at 64 MiB each
 #: Four times the unit roundoff of the lowest arithmetic that a policy allows (TF32 keeps 10 bits of mantissa, bf16 7):
 #: both operands of a product are rounded, and the worst of many elements lies about three deviations out.
 ROUNDOFF = {"none": 0.0, "tf32": 2.0**-9, "bf16": 2.0**-6}

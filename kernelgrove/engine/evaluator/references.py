@@ -19,10 +19,10 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from kernelgrove.errors import EvaluatorError
+from kernelgrove.errors import EvaluatorError, ProblemError
 from kernelgrove.model import Instance
 from kernelgrove.problems.audit import weaknesses
-from kernelgrove.problems.reference import Reference, drawing
+from kernelgrove.problems.reference import Reference, drawing, seed_torch
 
 from .arena import Spec, distinct, torch_dtype
 from .candidate import set_precision
@@ -37,6 +37,8 @@ from .variants import VARIANTS, Variant, apply
 #: Draws of the weights: as given, again, and again with what every seed leaves alike changed.
 _DRAWS = 3
 _DRAWS_AT_MOST = 4  # of inputs, for outputs of the same shapes
+_LITTLE = 4 << 30  # bytes that there are on any GPU
+_REFERENCES = 8  # that are kept
 #: Draws of the outputs that tell which of them are random, once one is.
 _LOOKS = 4
 
@@ -111,18 +113,20 @@ class JudgedReference:
             if (used := self._in_use.get(key)) is not None:
                 return used
             # A candidate can tell the forward seed (torch.initial_seed()): it must say nothing about the inputs'.
-            case = self.case_of(self.reference.inputs(self._seeds[key], self.device), draw, secrets.randbits(31))
+            case = self.case_of(self._inputs(self._seeds[key]), draw, secrets.randbits(31))
             self._cases[key] = self._in_use[key] = case
             while len(self._cases) > 1 and sum(kept.bytes for kept in self._cases.values()) > self._budget:
                 self._cases.popitem(last=False)
             return case
 
-    def forget(self) -> None:
-        """Drop what is kept of cases: another use of the memory is at hand."""
-        with self._lock:
-            self._cases.clear()
-            self._variants.clear()
-            self._in_use.clear()
+    def forget(self, wait: bool = True) -> None:
+        """Drop what is kept of cases: another use of the memory is at hand. Without *wait*, not while it computes."""
+        if self._lock.acquire(blocking=wait):
+            try:
+                self._cases.clear()
+                self._variants.clear()
+            finally:
+                self._lock.release()
 
     def fresh_case(self, draw: int) -> Case:
         """A case on inputs that are drawn for one evaluation, and not kept; its outputs have the shapes of case 0's, if
@@ -136,11 +140,21 @@ class JudgedReference:
 
     def given_inputs(self, draw: int) -> list[Any]:
         """The inputs of case 0."""
-        return self.reference.inputs(self._seeds[draw], self.device)
+        return self._inputs(self._seeds[draw])
 
     def fresh_inputs(self) -> list[Any]:
         """Inputs that nobody has seen, from a seed that is used once."""
-        return self.reference.inputs(secrets.randbits(62), self.device)
+        return self._inputs(secrets.randbits(62))
+
+    def _inputs(self, seed: int) -> list[Any]:
+        """Raises torch.OutOfMemoryError where they do not fit beside what is there now: they did once."""
+        try:
+            return self.reference.inputs(seed, self.device)
+        except ProblemError as error:
+            if not isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise
+            short = str(error.__cause__)
+        raise torch.OutOfMemoryError(short)
 
     def variants(self, draw: int, advice: bool = False) -> Iterator[tuple[Variant, Case]]:
         """Case 0's inputs changed in the ways of ``variants.py``, where the reference is finite, can be computed in
@@ -215,6 +229,12 @@ class JudgedReference:
         return self.case(0).bytes > self._budget // 4
 
     @property
+    def kept_bytes(self) -> int:
+        """Of all cases that are kept; does not wait for one that is being computed."""
+        variants = [case for case in list(self._variants.values()) if case is not None]
+        return sum(case.bytes for case in [*list(self._cases.values()), *variants])
+
+    @property
     def ready(self) -> bool:
         """Whether case 0 is there, so that a candidate can be loaded without computing anything."""
         with self._lock:
@@ -249,7 +269,7 @@ class JudgedReference:
         """Whether outputs of another case have other shapes or types: they hang on values."""
         with self._lock:
             if self._resizes is None:
-                given = self.reference.inputs(self._seeds[_DRAWS], self.device)
+                given = self._inputs(self._seeds[_DRAWS])
                 leaves = flatten(self._forward(self.weights(0), given, 0), ordered=True)
                 specs = [Spec.of(leaf) if is_tensor(leaf) else None for _, leaf in leaves]
                 self._resizes = specs != [expected.spec for expected in self.case(0).expected]
@@ -260,12 +280,12 @@ class JudgedReference:
         """Whether a second call on the same inputs gives something else: buffers that it reads and changes."""
         with self._lock:
             if self._stateful is None:
-                weights, inputs = self.weights(0), self.reference.inputs(self._seeds[0], self.device)
+                weights, inputs = self.weights(0), self._inputs(self._seeds[0])
                 first = self._forward(weights, clone(inputs), 0)
                 if self._random is None:
                     self.case(0)
                 with drawing, torch.no_grad():
-                    torch.manual_seed(0)
+                    seed_torch(0)
                     second = weights.model(*clone(inputs))
                 pairs = zip(flatten(first, ordered=True), flatten(second, ordered=True), strict=True)
                 self._stateful = not self._random and any(is_tensor(a) and not close(a, b) for (_, a), (_, b) in pairs)
@@ -335,14 +355,16 @@ class JudgedReference:
             own = weights.model.state_dict()
             for name, value in weights.state:
                 distinct(own[name]).copy_(distinct(value, own[name]))
-            torch.manual_seed(seed)
+            seed_torch(seed)
             return weights.model(*inputs)
 
     def _exact(self, weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
         """The reference in fp64, or None where it cannot run so (its own casts, no memory)."""
         try:
             need = sum(t.numel() for _, t in flatten(list(inputs)) if is_tensor(t)) * 8 * 6
-            if self.device.startswith("cuda") and need > torch.cuda.mem_get_info(self.device)[0]:
+            # Asking the driver takes milliseconds while it makes contexts for others: not for what fits any GPU.
+            asked = self.device.startswith("cuda") and need > _LITTLE
+            if asked and need > torch.cuda.mem_get_info(self.device)[0]:
                 return None
             model = copy.deepcopy(weights.model)
             own = model.state_dict()
@@ -350,7 +372,7 @@ class JudgedReference:
                 for name, value in weights.state:
                     distinct(own[name]).copy_(distinct(value, own[name]))
                 model = model.double()
-                torch.manual_seed(seed)
+                seed_torch(seed)
                 output = model(*clone(inputs, torch.float64))
             for _, leaf in flatten(output):
                 if is_tensor(leaf) and leaf.dtype in (torch.float32, torch.float16, torch.bfloat16):
@@ -361,7 +383,7 @@ class JudgedReference:
 
 
 class References:
-    """References by instance and precision, for one device. Thread-safe."""
+    """References by instance and precision, for one device; together they keep *budget_bytes* of cases. Thread-safe."""
 
     def __init__(self, device: str, budget_bytes: int) -> None:
         self.device = device
@@ -381,9 +403,14 @@ class References:
             key = (f"{instance.digest}:{instance.key}", precision)
             if key not in self._known:
                 self._known[key] = JudgedReference(instance, self.device, precision, self._budget)
-                while len(self._known) > 8:
+                while len(self._known) > _REFERENCES:
                     self._known.popitem(last=False)
             self._known.move_to_end(key)
+            kept = sum(reference.kept_bytes for reference in self._known.values())
+            for other, reference in self._known.items():  # the one that was asked for longest ago first
+                if kept > self._budget and other != key:
+                    kept -= reference.kept_bytes
+                    reference.forget(wait=False)
             return self._known[key]
 
 

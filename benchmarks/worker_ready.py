@@ -14,6 +14,7 @@ import contextlib
 import json
 import statistics
 import time
+from typing import Any
 
 from kernelgrove.engine.evaluator.arena import CpuArena, CudaArena
 from kernelgrove.engine.evaluator.protocol import Reply
@@ -31,11 +32,12 @@ def main() -> None:
         from kernelgrove.engine.evaluator.cpu_bench import CpuBench
         from kernelgrove.engine.gpus.specs import find
 
-        bench = CpuBench(find("H100").facts(), 1, False)
+        bench: Any = CpuBench(find("H100").facts(), 1, False)
     else:
-        from kernelgrove.engine.evaluator.cuda_bench import CudaBench
+        from kernelgrove.engine.evaluator.judge import Judge
+        from kernelgrove.engine.gpus.specs import find
 
-        bench = CudaBench(options.device, {}, 1, False)
+        bench = Judge(options.device, "H200", find("H200").facts(), 1, False).bench
     empty = pack([], lambda _: False, [])
     forked, ready, frozen, thawed = [], [], [], []
     try:

@@ -119,6 +119,10 @@ def first(
         for c, r in zip(candidates, results, strict=True)
         if r.outcome not in c.outcomes
     ]
+    again = Counter(
+        str(found.detail["judged_again_after"])[:90] for found in results if "judged_again_after" in found.detail
+    )
+    print("judged again alone, after memory ran out in company:", dict(again) or "none")
     print("outcomes:", dict(Counter(str(r.outcome) for r in results)), "not as expected:", wrong or "none")
     return results, rate
 

@@ -17,6 +17,7 @@ from corpus import PROBLEMS, honest
 
 from kernelgrove.engine.evaluator import sandbox, timing
 from kernelgrove.engine.evaluator.ahead import Ahead
+from kernelgrove.engine.evaluator.gpu_nurseries import dry_nursery
 from kernelgrove.engine.evaluator.pool import Pool
 from kernelgrove.engine.gpus import specs
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Outcome
@@ -112,7 +113,7 @@ os.symlink({str(canary)!r}, os.environ.get("TRITON_CACHE_DIR", "triton"))
 def ahead() -> Iterator[Ahead]:
     uid = 65534 if ROOT else None
     policy = sandbox.Policy(sandbox.default_read_paths(), "", False, uid, 2 << 30, 60, 1 << 30, 1024)
-    made = Ahead(policy, specs.find("H100").facts(), {})
+    made = Ahead(dry_nursery(policy, {}), specs.find("H100").facts())
     yield made
     made.close()
 

@@ -10,6 +10,7 @@ from corpus import PROBLEMS, Entry, honest
 
 from kernelgrove.engine.evaluator import sandbox
 from kernelgrove.engine.evaluator.ahead import Ahead
+from kernelgrove.engine.evaluator.gpu_nurseries import dry_nursery
 from kernelgrove.engine.gpus import specs
 from kernelgrove.model import EvaluationRequest, Instance
 from kernelgrove.problems.problem import load
@@ -65,7 +66,7 @@ DEPENDS = "        return launch(x) if x.sum().item() > 0 else launch(x)"
 def ahead() -> Iterator[Ahead]:
     uid = 65534 if os.geteuid() == 0 else None
     policy = sandbox.Policy(sandbox.default_read_paths(), "", False, uid, 2 << 30, 60, 1 << 30, 1024)
-    made = Ahead(policy, specs.find("H100").facts(), {})
+    made = Ahead(dry_nursery(policy, {}), specs.find("H100").facts())
     yield made
     made.close()
 

@@ -17,6 +17,7 @@ import pytest
 from kernelgrove.engine.evaluator import sandbox
 from kernelgrove.engine.evaluator.ahead import Ahead
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
+from kernelgrove.engine.evaluator.gpu_nurseries import dry_nursery
 from kernelgrove.engine.evaluator.judging import judge
 from kernelgrove.engine.evaluator.references import JudgedReference
 from kernelgrove.engine.gpus.specs import find
@@ -296,7 +297,7 @@ def test_a_candidate_is_compiled_ahead_without_the_judges_rights(
     (tmp_path / "key").write_text("secret")
     before = CACHE + DEEP.replace("dig(3000)", "") + what.format(secret=str(tmp_path))
     monkeypatch.setattr("kernelgrove.engine.evaluator.ahead.Standby", lambda *_: bench.compiling)
-    ahead = Ahead(bench.policy, bench.facts, {})
+    ahead = Ahead(dry_nursery(bench.policy, {}), bench.facts)
     try:
         prepared = ahead.compile(EvaluationRequest(DOUBLE, candidate("return launch(x)", before), timeout_s=20.0))
         copied = [path for path in (prepared.folder.rglob("*") if prepared else ()) if path.is_file()]

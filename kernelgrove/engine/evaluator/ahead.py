@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,14 @@ from .workers import CACHES, Prepared, WorkerDied, WorkerFailed, WorkerTimeout
 _LIMIT_S = 15.0
 _EXTENSION_LIMIT_S = 300.0  # nvcc with PyTorch's headers takes from 20 s to minutes
 _MOST_BYTES, _MOST_FILES = 256 << 20, 4000
-_HOST_MEMORY = 8 << 30  # there are no tensors of any size
 _KEPT_PROBLEMS = 32
 
 
 class Ahead:
-    """Thread-safe. *policy* is a worker's; the dry ones get no GPU."""
+    """Thread-safe. *nursery* is one of dry workers, and ends with this; *facts* tell what to compile for."""
 
-    def __init__(self, policy: sandbox.Policy, facts: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        self._facts = facts
-        self._nursery = Standby("compile", replace(policy, gpu=False, memory_bytes=_HOST_MEMORY), environment)
+    def __init__(self, nursery: Standby, facts: Mapping[str, Any]) -> None:
+        self._facts, self._nursery = facts, nursery
         self._home = sandbox.Home()
         self._lock = threading.Lock()
         self._dry: OrderedDict[str, Dry | None] = OrderedDict()

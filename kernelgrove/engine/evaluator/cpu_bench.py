@@ -88,7 +88,7 @@ class CpuBench:
     def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
         """Nothing: the reference is projected at its first candidate's figure."""
 
-    def recover(self) -> None:
+    def recover(self, least: int | None = None) -> None:
         """Nothing is kept that could be given back."""
 
     def fork(self, precision: str, prepared: Prepared | None = None, rank: Rank = Rank.CANDIDATE) -> Worker:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import platform
 import shutil
 import statistics
@@ -27,12 +26,13 @@ from .ahead import Ahead
 from .arena import Arena, CudaArena, CudaError
 from .baselines import Compiled, Eager, Over, Shelf, Timing
 from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
+from .gpu_nurseries import Nurseries
 from .laps import Laps
 from .locks import Ranks, Turns
-from .nurseries import Standby
 from .physics import SHARE, physical_floor
 from .protocol import Reply, finite_floats
 from .references import JudgedReference
+from .sealing import Pending
 from .sitting import Again, Figures, Rank, Rejected, Restless, Sitting
 from .spares import Spares
 from .stillness import wait_idle
@@ -41,7 +41,6 @@ from .tenancy import Tenancy, of_gpu
 from .timing import Figure
 from .workers import Prepared, Worker, WorkerFailed
 
-_HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)
 #: The flush before each screened call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets
 #: ahead: with less, a short kernel behind a long launch path would be timed by its launches.
 _MIN_FLUSH = 256 << 20
@@ -53,8 +52,11 @@ _HOPELESS = 1.15
 _IDLE_LIMIT_S, _LEFT_OVER_S = 3.0, 0.5
 
 #: Workers that are made at once: the driver makes one context after another, and more of them make each come later (two
-#: at once: one every 0.2 s, each after 0.4 s; twelve at once: one every 0.14 s, each after 1.7 s). And those that wait.
-_FORKS, _SPARES = 2, 4
+#: at once: one every 0.2 s; four: one every 0.16 s; twelve: one every 0.14 s, each after 1.7 s). And those that wait.
+_FORKS, _SPARES = 4, 6
+
+#: So much memory a candidate finds free, if PyTorch in the judge keeps it of freed tensors alone.
+_SPARE_BYTES = 8 << 30
 
 #: Calibrates the screening loop with the smallest kernel there is; what it compiles first is every launcher's.
 _NOOP = b"""
@@ -86,7 +88,7 @@ class CudaBench:
     basis = Basis.MEASURED
 
     def __init__(
-        self, device: str, facts: Mapping[str, Any], parallel: int, allow_unsafe: bool, cache: Path | None
+        self, device: str, facts: Mapping[str, Any], parallel: int, nurseries: Nurseries, cache: Path | None
     ) -> None:
         self.device = device
         self.index = torch.device(device).index or 0
@@ -112,24 +114,9 @@ class CudaBench:
         with self.tenancy.stay():
             self._shared = not wait_idle(device, _IDLE_LIMIT_S)  # with programs that know nothing of turns
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
-        policy = sandbox.Policy(
-            read=sandbox.default_read_paths(),
-            scratch="",
-            gpu=True,
-            uid=65534 if os.geteuid() == 0 else None,
-            memory_bytes=_HOST_MEMORY,
-            cpu_s=3600,
-            file_bytes=4 << 30,
-            open_files=4096,
-            allow_unsafe=allow_unsafe,
-            scratch_bytes=8 << 30,
-        )
-        environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        environment |= {"TORCHINDUCTOR_WORKER_START": "subprocess", "MAX_JOBS": "4"}
-        environment["TORCH_CUDA_ARCH_LIST"] = f"{self.properties.major}.{self.properties.minor}"
         self._forks = Ranks(_FORKS)
-        self.nursery = Standby("cuda", policy, environment)
-        self.ahead = Ahead(policy, facts, environment)
+        self.nursery = nurseries.cuda
+        self.ahead = Ahead(nurseries.dry, facts)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
         empties = Empties(lambda: self._forked(self._precision, Rank.BASELINE), self.still)
         self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
@@ -156,14 +143,14 @@ class CudaBench:
         return worker
 
     def arena(self, size: int) -> Arena:
-        free, whole = torch.cuda.mem_get_info(self.index)
-        if free < whole // 8:
-            torch.cuda.empty_cache()  # what the judge's PyTorch keeps of freed tensors, a candidate may need
+        self.recover(
+            max(_SPARE_BYTES, 4 * size)
+        )  # a candidate may need what the judge's PyTorch keeps of freed tensors
         return CudaArena.create(size, self.index)
 
-    def recover(self) -> None:
-        """The judge ran out of memory: give back what it can do without."""
-        torch.cuda.empty_cache()
+    def recover(self, least: int | None = None) -> None:
+        if least is None or torch.cuda.mem_get_info(self.index)[0] < least:
+            torch.cuda.empty_cache()
 
     def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
         if request.backend == Backend.CUDA:
@@ -195,6 +182,7 @@ class CudaBench:
             with laps.lap("waiting for the baseline"):
                 base = eager.result()
             confirmed: Confirmed | None = None
+            pending = Pending()
             assert sitting.worker is not None
             with laps.lap("waiting"), self.alone(sitting.worker, laps=laps):
                 hopeless_ms = math.inf if request.best_ms is None else _HOPELESS * request.best_ms
@@ -206,10 +194,13 @@ class CudaBench:
                         estimate_ms = screened.stats["median"]
                 if estimate_ms <= hopeless_ms:
                     with laps.lap("confirming"):
-                        confirmed = self._confirm(sitting, estimate_ms, base, request)
+                        confirmed, pending = self._confirm(sitting, estimate_ms, base, request)
                 if confirmed is None and screened is None:
                     with laps.lap("screening"):
                         screened = self.timing.screen(sitting, request)
+            with laps.lap("waiting"), self.turns.shared():  # whatever need not be done alone is not
+                with laps.lap("checking timed calls"):
+                    pending.settle()
                 advise()
         state = {**self.state.read(), "shared_with_others": self._shared}
         figure = confirmed.figure if confirmed is not None else screened
@@ -226,19 +217,22 @@ class CudaBench:
 
     def _confirm(
         self, sitting: Sitting, estimate_ms: float, base: Eager | str, request: EvaluationRequest
-    ) -> Confirmed | None:
-        """None where there is no memory for it: a screened figure then stands, and says that it is one."""
-        try:
-            with Seat(sitting, self.timing.empties, estimate_ms, memory_share(4), request.timeout_s) as seat:
-                seat_of_eager = base.seat if isinstance(base, Eager) else None
-                return confirm(seat, seat_of_eager, request.tolerance, self.still)
-        except (NoRoom, CudaError, torch.OutOfMemoryError):
-            sitting.reference.forget()
+    ) -> tuple[Confirmed | None, Pending]:
+        """None where there is no memory for it: a screened figure then stands, and says that it is one. Beside it the
+        comparisons that are still to be made."""
+        seat_of_eager = base.seat if isinstance(base, Eager) else None
+        for _ in range(2):
+            try:
+                with Seat(sitting, self.timing.empties, estimate_ms, memory_share(4), request.timeout_s) as seat:
+                    return confirm(seat, seat_of_eager, request.tolerance, self.still), seat.pending
+            except (NoRoom, CudaError, torch.OutOfMemoryError):
+                pass  # with the error goes what every frame below it had in hand
+            sitting.reference.forget()  # what the judge itself can do without may be what there is no room beside
             torch.cuda.empty_cache()
-            if isinstance(base, Eager) and base.seat is not None:  # there was room for the reference
-                message = "it leaves no memory for a second set of inputs and outputs beside what it holds"
-                raise WorkerFailed("out_of_memory", "time", message) from None
-            return None
+        if seat_of_eager is not None:  # there was room for the reference
+            message = "it leaves no memory for a second set of inputs and outputs beside what it holds"
+            raise WorkerFailed("out_of_memory", "time", message)
+        return None, Pending()
 
     def software(self) -> dict[str, str]:
         return {

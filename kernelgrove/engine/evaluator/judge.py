@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -37,9 +37,9 @@ class Judge:
         parallel: int,
         allow_unsafe: bool,
         cache: str | None = None,
+        capability: Sequence[int] | None = None,
     ) -> None:
         from .company import Company
-        from .references import References
 
         self.target = target
         self.bench: Any
@@ -49,12 +49,17 @@ class Judge:
             self.bench = CpuBench(facts, parallel, allow_unsafe)
             budget = 512 << 20
         else:
+            from . import gpu_nurseries
+
+            nurseries = gpu_nurseries.start(capability, allow_unsafe)
             import torch
 
             from .cuda_bench import CudaBench
 
-            self.bench = CudaBench(device, facts, parallel, allow_unsafe, Path(cache) if cache else None)
+            self.bench = CudaBench(device, facts, parallel, nurseries, Path(cache) if cache else None)
             budget = torch.cuda.get_device_properties(device).total_memory // 8
+        from .references import References
+
         self.references = References(device, budget)
         self.company = Company()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 
 from kernelgrove.errors import EvaluatorError
 
-from . import nursery, sandbox
+from . import sandbox
 from .protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, send_with_fds
 from .workers import KILL_LIMIT_S, TRITON_CACHE, Prepared, Worker, WorkerDied, WorkerTimeout
 
@@ -69,7 +70,7 @@ class Nursery:
         self._sending = threading.Lock()
         with theirs, (self._home.path / "log").open("wb") as log:
             self._process = _started(
-                nursery.command(mode, theirs.fileno(), import_paths()),
+                _command(mode, theirs.fileno(), import_paths()),
                 env=sandbox.clean_environment(str(self._home.path), self._environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -332,3 +333,10 @@ def import_paths() -> list[str]:
         if path.startswith(own) or any(Path(path, name).is_dir() for name in ("torch", "triton", "numpy"))
     ]
     return list(dict.fromkeys([root, *(path for path in kept if Path(path).is_absolute())]))
+
+
+def _command(mode: str, fd: int, paths: list[str]) -> list[str]:
+    """The command line that starts a nursery: isolated (``-I``), with *paths* as its ``sys.path``."""
+    program = f"import sys; sys.path[:] = {json.dumps(paths)}; "
+    program += f"from kernelgrove.engine.evaluator.nursery import main; main({fd}, {mode!r})"
+    return [sys.executable, "-I", "-c", program]

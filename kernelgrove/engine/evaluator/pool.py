@@ -51,11 +51,12 @@ class Pool:
         parallel: int | None = None,
         allow_unsafe: bool = False,
     ) -> None:
-        self._name, self._spec = _choose(device, target)
+        self._name, self._spec, self._capability = _choose(device, target)
         cores = len(os.sched_getaffinity(0))
-        # On a GPU each has a context, and so has the spare that waits for the next: a gigabyte, besides its tensors.
-        most = 8 if self._name == "cpu" else min(16, int(self._spec.memory_gb) // 8)
-        self.parallel = parallel or max(1, min(cores, most))
+        most = min(cores, 8)
+        if self._name != "cpu":  # each compiles, and has a context and tensors: some gigabytes
+            most = min(3 * cores // 4, 12, int(self._spec.memory_gb) // 11)
+        self.parallel = parallel or max(1, most)
         self._allow_unsafe = allow_unsafe
         self._lock = threading.Lock()
         self._sending = threading.Lock()
@@ -127,6 +128,7 @@ class Pool:
                 "parallel": self.parallel,
                 "allow_unsafe": self._allow_unsafe,
                 "cache": str(cache_folder()),
+                "capability": self._capability,
             }
             try:
                 send_stream(ours, opening)
@@ -202,8 +204,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "kernelgrove")
 
 
-def _choose(device: str, target: str | None) -> tuple[str, specs.GpuSpec]:
-    """The device to open and the GPU its figures are for."""
+def _choose(device: str, target: str | None) -> tuple[str, specs.GpuSpec, tuple[int, int] | None]:
+    """The device to open, the GPU its figures are for, and its compute capability as far as it is known."""
     wanted = specs.find(target) if target else None
     found = detect.detect()
     if device == "auto":
@@ -211,7 +213,7 @@ def _choose(device: str, target: str | None) -> tuple[str, specs.GpuSpec]:
     if device == "cuda":
         device = "cuda:0"
     if device == "cpu":
-        return device, wanted or specs.find("H100")
+        return device, wanted or specs.find("H100"), None
     if not device.startswith("cuda:") or not device[5:].isdigit():
         raise errors.UsageError(f"no device {device!r}:", "give auto, cpu, or cuda:N.")
     here = {gpu.index: gpu for gpu in found.gpus}
@@ -227,7 +229,7 @@ def _choose(device: str, target: str | None) -> tuple[str, specs.GpuSpec]:
     spec = specs.find(name) if name else wanted
     if spec is None:
         raise EnvironmentLacks(f"{here[index].name} is not in the GPU table.", "Name the nearest with --target.")
-    return device, spec
+    return device, spec, here[index].capability
 
 
 def _answer(message: Mapping[str, Any]) -> dict[str, Any]:

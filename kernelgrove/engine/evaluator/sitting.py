@@ -81,8 +81,9 @@ class Bench(Protocol):
     def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
         """Start in the background what the figures of *reference*'s candidates will need."""
 
-    def recover(self) -> None:
-        """Give memory back: the judge ran out of it."""
+    def recover(self, least: int | None = None) -> None:
+        """Give memory back: the judge ran out of it, or a worker needs some. *least*: as long as not so many bytes are
+        free."""
 
     def fork(self, precision: str, prepared: Prepared | None = None, rank: Rank = Rank.CANDIDATE) -> Worker: ...
 
@@ -216,7 +217,7 @@ class Sitting:
         """Put the case's inputs into the arena and poison the output slots; returns both."""
         assert self.arena is not None
         if case.bytes > _MUCH:
-            self.bench.recover()  # what the judge's PyTorch keeps of freed tensors, the worker may need now
+            self.bench.recover(4 * case.bytes)  # what the judge's PyTorch keeps of freed tensors, the worker may need
         start = self._weight_bytes(case)
         inputs, free = lay_out([Spec.of(master) for master in case.masters], start)
         outputs: list[Slot | None] = []

@@ -83,6 +83,12 @@ def test_what_compiles_is_kept(ahead: Ahead):
     sandbox.remove(prepared.folder)
 
 
+def test_a_launch_behind_a_wait_is_compiled_too(ahead: Ahead):
+    prepared = ahead.compile(request(forward="        torch.cuda._sleep(1000)\n        return launch(x)"))
+    assert prepared is not None and list(prepared.folder.rglob("*.cubin")), prepared
+    sandbox.remove(prepared.folder)
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [("x = tl.exponentiate(x)", "exponentiate"), ("tl.static_assert(BLOCK < 8)", "kernel double")],

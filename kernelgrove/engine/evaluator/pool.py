@@ -55,7 +55,7 @@ class Pool:
         cores = len(os.sched_getaffinity(0))
         most = min(cores, 8)
         if self._name != "cpu":  # each compiles, and has a context and tensors: some gigabytes
-            most = min(3 * cores // 4, 12, int(self._spec.memory_gb) // 11)
+            most = min(max(2, 3 * cores // 4), 12, int(self._spec.memory_gb) // 11)
         self.parallel = parallel or max(1, most)
         self._allow_unsafe = allow_unsafe
         self._lock = threading.Lock()

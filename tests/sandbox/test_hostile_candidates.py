@@ -18,8 +18,8 @@ from kernelgrove.engine.evaluator import sandbox
 from kernelgrove.engine.evaluator.ahead import Ahead
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
 from kernelgrove.engine.evaluator.gpu_nurseries import dry_nursery
+from kernelgrove.engine.evaluator.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.judging import judge
-from kernelgrove.engine.evaluator.references import JudgedReference
 from kernelgrove.engine.gpus.specs import find
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Outcome
 

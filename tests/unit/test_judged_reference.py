@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from kernelgrove.engine.evaluator.correctness import compare
-from kernelgrove.engine.evaluator.references import JudgedReference, References
+from kernelgrove.engine.evaluator.judged_reference import JudgedReference
+from kernelgrove.engine.evaluator.references import References
 from kernelgrove.errors import ProblemError
 from kernelgrove.model import Instance
 

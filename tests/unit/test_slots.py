@@ -7,7 +7,7 @@ import torch
 
 from kernelgrove.engine.evaluator.arena import CpuArena
 from kernelgrove.engine.evaluator.correctness import expect
-from kernelgrove.engine.evaluator.references import Case
+from kernelgrove.engine.evaluator.judged_reference import Case
 from kernelgrove.engine.evaluator.slots import Layout, Slots
 from kernelgrove.engine.evaluator.tensors import identical
 

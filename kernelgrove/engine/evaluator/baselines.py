@@ -26,9 +26,9 @@ from kernelgrove.model import EvaluationRequest
 
 from .arena import CudaArena, CudaError
 from .confirming import Empties, NoRoom, Seat, confirm, memory_share
+from .judged_reference import JudgedReference
 from .laps import Laps
 from .protocol import PROTOCOL_VERSION, ProtocolBreak
-from .references import JudgedReference
 from .screening import glance, screen
 from .sitting import Again, Bench, Rejected, Sitting, Wrong
 from .timing import Figure

@@ -18,13 +18,13 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest, Instance, Prove
 from . import sandbox
 from .arena import Arena, CpuArena
 from .dry import Dry
+from .judged_reference import JudgedReference
 from .laps import Laps
 from .locks import Turns
 from .nurseries import Standby
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
 from .protocol import Reply
-from .references import JudgedReference
 from .sitting import Figures, Rank, Sitting
 from .structure import flatten
 from .tenancy import Tenancy

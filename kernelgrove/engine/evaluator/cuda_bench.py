@@ -27,11 +27,11 @@ from .arena import Arena, CudaArena, CudaError
 from .baselines import Compiled, Eager, Over, Shelf, Timing
 from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
 from .gpu_nurseries import Nurseries
+from .judged_reference import JudgedReference
 from .laps import Laps
 from .locks import Ranks, Turns
 from .physics import SHARE, physical_floor
 from .protocol import Reply, finite_floats
-from .references import JudgedReference
 from .sealing import Pending
 from .sitting import Again, Figures, Rank, Rejected, Restless, Sitting
 from .spares import Spares

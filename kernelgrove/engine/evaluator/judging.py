@@ -16,10 +16,10 @@ from kernelgrove.problems.parsing import parse
 
 from . import sandbox
 from .arena import CudaError
+from .judged_reference import JudgedReference
 from .laps import Laps
 from .lint import lint
 from .protocol import ProtocolBreak, clean
-from .references import JudgedReference
 from .sitting import Again, Bench, Figures, Rejected, Restless, Sitting, Wrong
 from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 

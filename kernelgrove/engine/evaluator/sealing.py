@@ -29,8 +29,8 @@ from torch.utils import _pytree as pytree
 
 from .arena import CudaArena, Spec, torch_dtype
 from .correctness import Verdict, compare
+from .judged_reference import Case
 from .protocol import ProtocolBreak, Reply, finite_floats
-from .references import Case
 from .sitting import Rejected, Sitting, Wrong
 from .slots import Filled, Layout, Slots
 from .structure import flatten

@@ -20,11 +20,11 @@ from kernelgrove.model import Basis, EvaluationRequest, Stage
 from . import sandbox
 from .arena import Arena, Slot, Spec, lay_out
 from .correctness import Expected, Verdict, compare, describe_mismatch
+from .judged_reference import Case, JudgedReference, Weights
 from .laps import Laps
 from .locks import Turns
 from .protocol import ProtocolBreak, Reply
 from .randomness import real
-from .references import Case, JudgedReference, Weights
 from .structure import DESCRIBED
 from .tenancy import Tenancy
 from .tensors import identical

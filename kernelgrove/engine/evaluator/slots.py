@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .arena import ALIGNMENT, Arena, Slot, Spec, lay_out, torch_dtype
-from .references import Case
+from .judged_reference import Case
 from .sitting import POISON
 from .structure import pack
 from .tensors import is_tensor

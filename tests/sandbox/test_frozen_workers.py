@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -124,3 +126,38 @@ def test_a_nursery_that_dies_in_the_middle_of_a_fork_is_replaced(bench: CpuBench
     monkeypatch.setattr(Nursery, "fork", dying)
     with bench.interpreting.fork("cpu", bench.facts, "default") as worker:
         assert died and worker.waiting
+
+
+LATE = """
+import os, signal, socket, time
+from types import SimpleNamespace
+from kernelgrove.engine.evaluator import nursery, sandbox
+from kernelgrove.engine.evaluator.protocol import receive_with_fds
+
+answers = iter([False, True])
+def killing(pid, uid):
+    return next(answers)
+    yield
+
+sandbox.killing = killing
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+made = nursery.Nursery(theirs)
+pid = os.fork()
+if pid == 0:
+    time.sleep(60)
+made.workers[pid] = SimpleNamespace(uid=None)
+made._kill(pid)
+made._reap()
+assert pid in made.workers
+os.kill(pid, signal.SIGKILL)
+while not nursery._has_ended(pid):
+    time.sleep(0.01)
+made._reap()
+print(receive_with_fds(ours)[0]["clean"])
+"""
+
+
+def test_what_outlived_its_killing_is_looked_for_again_when_it_ends():
+    """Its user and folder would stay its own for good otherwise."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "True", done.stderr[-2000:]

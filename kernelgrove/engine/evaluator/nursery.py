@@ -220,7 +220,8 @@ class Nursery:
                 next(steps)
             except StopIteration as done:
                 del self.killing[pid]
-                self.clean[pid] = bool(done.value)
+                if done.value or _has_ended(pid):  # else its end, whenever that is, begins it anew
+                    self.clean[pid] = bool(done.value)
         ended = [pid for pid in self.clean if _has_ended(pid)]
         events: list[dict[str, Any]] = []
         for pid in ended:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kernelgrove.engine.evaluator import baselines
-from kernelgrove.engine.evaluator.baselines import Shelf
+from kernelgrove.engine.evaluator.baselines import Over, Shelf
 from kernelgrove.engine.evaluator.sitting import Again
 from kernelgrove.engine.evaluator.tenancy import Tenancy
 from kernelgrove.engine.evaluator.workers import WorkerFailed
@@ -64,3 +64,12 @@ def test_a_baseline_that_fails_by_its_own_doing_is_not_tried_again(shelf: Shelf,
 
     monkeypatch.setattr(baselines, "Eager", eager)
     assert ask(shelf).result() == ask(shelf).result() == "WorkerFailed: no" and len(tries) == 1
+
+
+def test_a_compiled_baseline_without_memory_costs_a_candidate_its_ratio_and_nothing_else():
+    lost: Future[Over] = Future()
+    lost.set_exception(Again("no memory for a baseline: 6 GiB"))
+    assert Over.of(lost).to_json() == {"failed": "no memory for a baseline: 6 GiB"}
+    found: Future[Over] = Future()
+    found.set_result(Over(2.0))
+    assert Over.of(found).value == 2.0

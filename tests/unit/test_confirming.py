@@ -37,7 +37,7 @@ class FakeSeat:
         self.sitting = SimpleNamespace(trusted=trusted)
         self.claim, self.alone = claim, alone if alone is not None else true
         self.true = {True: true, False: released if released is not None else true}
-        self.stall, self.made, self.emptied = True, 0, 0
+        self.stall, self.made, self.emptied, self.rested = True, 0, 0, False
 
     def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
         self.made += 1
@@ -67,6 +67,7 @@ def test_a_steady_kernel_takes_four_chunks_of_each_side():
     assert found.figure.time_ms == pytest.approx(0.1) and found.figure.detail["clock"] == "events"
     assert found.ratio is not None and found.ratio.value == pytest.approx(3.0) and found.baseline_ms == 0.3
     assert candidate.made == 1 + 4 and eager.made == 4 and candidate.stall
+    assert eager.rested, "it would hold gigabytes until the next candidate"
     assert candidate.emptied == 4  # each right before its chunk, while the candidate stands still
 
 
@@ -183,7 +184,7 @@ def test_an_empty_worker_that_is_stuck_is_nobodys_fault():
     closed: list[bool] = []
     empties = Empties(lambda: SimpleNamespace(close=lambda: closed.append(True)), still)  # type: ignore[arg-type]
     empties.start()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Again):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Again, match="it was stuck"):
         patch.setattr(confirming, "empty_chunk", stuck)
         empties.chunk(None, None, 4, True)  # type: ignore[arg-type]
     assert closed == [True]

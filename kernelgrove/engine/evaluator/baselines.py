@@ -62,6 +62,14 @@ class Over:
     note: str = ""
     measured_at: str = ""
 
+    @staticmethod
+    def of(found: Future[Over]) -> Over:
+        """What came of it; where the judge had no memory for it this time, that."""
+        try:
+            return found.result()
+        except Again as lost:
+            return Over(None, note=str(lost))
+
     def to_json(self) -> dict[str, Any]:
         if self.value is None:
             return {"failed": self.note}
@@ -97,8 +105,8 @@ class Eager:
         self.seconds = laps.seconds
         with laps.lap("loading"):
             self.sitting = _seat_in(bench, reference, _EAGER, request)
-            timing.empties.start()
         try:
+            timing.empties.start()
             with laps.lap("waiting"), timing.alone():
                 with laps.lap("screening"):
                     self.screened_ms = timing.screen(self.sitting, request).time_ms

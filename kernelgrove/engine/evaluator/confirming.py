@@ -82,7 +82,7 @@ class Empties:
             yield
         except (WorkerDied, WorkerTimeout, WorkerFailed, Stuck) as failed:
             self.close()
-            raise Again(f"the worker that computes nothing failed: {failed or 'it was stuck'}") from failed
+            raise Again(f"the worker that computes nothing failed: {str(failed) or 'it was stuck'}") from failed
 
     def close(self) -> None:
         worker, self._worker = self._worker, None
@@ -112,8 +112,8 @@ class Seat:
         self._stuck = 0
         self._kept: Round | None = None  # the reference itself may see the same inputs again
         self._idle: Sealed | None = None  # the empty worker on this ground
-        self.pending = Pending()  # comparisons of timed calls: to be settled when nobody is timed
         self._unchanged: Filled | None = None  # what it is given: as much as a candidate is, to the same places
+        self.pending = Pending()  # comparisons of timed calls: to be settled when nobody is timed
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
         room = min(_MEMORY, memory)

@@ -55,7 +55,7 @@ _IDLE_LIMIT_S, _LEFT_OVER_S = 3.0, 0.5
 #: at once: one every 0.2 s; four: one every 0.16 s; twelve: one every 0.14 s, each after 1.7 s). And those that wait.
 _FORKS, _SPARES = 4, 6
 
-#: So much memory a candidate finds free, if PyTorch in the judge keeps it of freed tensors alone.
+#: What PyTorch in the judge keeps of freed tensors is given back where a candidate would find less than this free.
 _SPARE_BYTES = 8 << 30
 
 #: Calibrates the screening loop with the smallest kernel there is; what it compiles first is every launcher's.
@@ -143,9 +143,7 @@ class CudaBench:
         return worker
 
     def arena(self, size: int) -> Arena:
-        self.recover(
-            max(_SPARE_BYTES, 4 * size)
-        )  # a candidate may need what the judge's PyTorch keeps of freed tensors
+        self.recover(max(_SPARE_BYTES, 4 * size))
         return CudaArena.create(size, self.index)
 
     def recover(self, least: int | None = None) -> None:
@@ -209,7 +207,7 @@ class CudaBench:
         if floor is not None and figure.time_ms < floor.ms:
             raise Rejected(f"quarantined: {figure.time_ms:.4g} ms is less than {floor.why}")
         with laps.lap("waiting for the baseline"):
-            ratios = {name: found.result() for name, found in over.items()}
+            ratios = {name: Over.of(found) for name, found in over.items()}
         found = _figures(figure, confirmed, base, ratios, state)
         if floor is not None:
             found.detail["floor_ms"] = floor.ms / SHARE

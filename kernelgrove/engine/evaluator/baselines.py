@@ -319,6 +319,7 @@ def _seat_in(bench: Bench, reference: JudgedReference, tail: str, request: Evalu
     sitting = Sitting(bench, reference, code, max(request.timeout_s, _LIMIT_S))
     sitting.trusted = True
     try:
+        sitting.start(request.precision, Laps())
         if tail is _EAGER:
             with bench.turns.shared():
                 sitting.load(reference.case(0), request.precision, Laps())

@@ -118,7 +118,8 @@ class CudaBench:
         self.nursery = nurseries.cuda
         self.ahead = Ahead(nurseries.dry, facts)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
-        empties = Empties(lambda: self._forked(self._precision, Rank.BASELINE), self.still)
+        # One that replaces a dead one is made while somebody is alone: it takes no turn.
+        empties = Empties(lambda: self.nursery.fork(self.device, self.facts, self._precision), self.still)
         self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
         self.spares = self._new_spares()
@@ -241,7 +242,7 @@ class CudaBench:
         }
 
     def _forked(self, precision: str, rank: Rank, prepared: Prepared | None = None) -> Worker:
-        with self._forks.turn(rank):
+        with self._forks.turn(rank), self.turns.shared():  # it uses the GPU: not while somebody is timed
             return self.nursery.fork(self.device, self.facts, precision, prepared)
 
     def _new_spares(self) -> Spares:

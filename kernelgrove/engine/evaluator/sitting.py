@@ -140,13 +140,19 @@ class Sitting:
         if self.prepared is not None:
             sandbox.remove(self.prepared.folder)
 
-    def load(self, case: Case, precision: str, laps: Laps) -> None:
-        """Start a worker, give it the code and construct ModelNew under the case's weights."""
-        self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
+    def start(self, precision: str, laps: Laps) -> None:
+        """Get a worker. Not in a turn: making one takes a turn of its own."""
         with laps.lap("loading: worker"):
             rank = Rank.BASELINE if self.trusted else Rank.CANDIDATE
             self.worker = self.bench.fork(precision, self.prepared, rank)
         self.worker.left_s = self.budget_s
+
+    def load(self, case: Case, precision: str, laps: Laps) -> None:
+        """Give the worker, which is started where there is none yet, the code, and construct ModelNew under the case's
+        weights."""
+        self.stage, self.doing = Stage.LOAD, "loading the file and constructing ModelNew"
+        if self.worker is None:
+            self.start(precision, laps)
         with laps.lap("loading: memory"):
             self.arena = self.bench.arena(self._size(case) + sum(map(gaps, case.masters)))
         self._construct(case.weights)

@@ -58,7 +58,7 @@ _FORKS, _SPARES = 4, 6
 #: What PyTorch in the judge keeps of freed tensors is given back where a candidate would find less than this free.
 _SPARE_BYTES = 8 << 30
 
-#: Calibrates the screening loop with the smallest kernel there is; what it compiles first is every launcher's.
+#: Calibrates the screening loop with the smallest kernel there is.
 _NOOP = b"""
 import torch
 import triton
@@ -305,7 +305,6 @@ class CudaBench:
             try:
                 fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
                 worker.ask("load", Reply.LOADED, 60.0, fields, [_NOOP, _EMPTY, arena.fd])
-                self.nursery.seed_from(worker)
                 return self._measure_around(worker)
             finally:
                 arena.close()

@@ -22,7 +22,7 @@ from kernelgrove.errors import EvaluatorError
 
 from . import sandbox
 from .protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, send_with_fds
-from .workers import KILL_LIMIT_S, TRITON_CACHE, Prepared, Worker, WorkerDied, WorkerTimeout
+from .workers import KILL_LIMIT_S, Prepared, Worker, WorkerDied, WorkerTimeout
 
 _OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
 _NOTICE_S = 1.0  # in which a nursery's death is noticed
@@ -59,7 +59,6 @@ class Nursery:
         self._slept: dict[int, float] = {}  # how long in all, seconds
         self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
         self._haunted: list[sandbox.PrivateUser] = []
-        self._seed: Path | None = None  # what every worker's Triton cache starts with
         self._users: dict[int, sandbox.PrivateUser | None] = {}  # of workers that were not closed, by pid
         self._ready = self._closed = False
         self._gone: str | None = None
@@ -157,8 +156,6 @@ class Nursery:
             Path(scratch).mkdir(mode=0o700)
         if prepared is not None:
             shutil.copytree(prepared.folder, scratch, dirs_exist_ok=True)
-        if self._seed is not None:
-            shutil.copytree(self._seed, Path(scratch, TRITON_CACHE), dirs_exist_ok=True)
         user = sandbox.claim_user()
         policy = {**asdict(self._policy), "scratch": scratch, "uid": user.uid if user else self._policy.uid}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -188,15 +185,6 @@ class Nursery:
             worker.close()
             raise EvaluatorError(f"a worker did not enter its sandbox: {error}. {self._last_words()}") from error
         return worker
-
-    def seed_from(self, worker: Worker) -> None:
-        """Give later workers a copy of what *worker*, which must have run trusted code alone, has compiled: the parts
-        of Triton's launcher that are the same for every kernel."""
-        cache = Path(worker.scratch, TRITON_CACHE)
-        if self._seed is None and cache.is_dir():
-            seed = self._home.path / "seed"
-            shutil.copytree(cache, seed)
-            self._seed = seed
 
     def _last_words(self) -> str:
         text = (self._home.path / "log").read_text(errors="replace").strip()
@@ -308,9 +296,6 @@ class Standby:
                 self._nursery.close()
                 self._nursery = self._make()
             return self._nursery
-
-    def seed_from(self, worker: Worker) -> None:
-        self._nursery.seed_from(worker)
 
     def frozen(self, keep: Collection[Worker] = ()) -> contextlib.AbstractContextManager[bool]:
         """``Nursery.frozen``; a worker of an earlier nursery died with it."""

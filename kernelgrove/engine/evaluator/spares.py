@@ -46,7 +46,7 @@ class Spares:
             worker.close()
 
     def _refill(self) -> None:
-        self._after.exception()  # what the calibration compiled goes into every worker's cache
+        self._after.exception()  # all timing waits for the calibration
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or len(self._ready) + self._coming < self._count)

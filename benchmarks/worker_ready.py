@@ -1,6 +1,6 @@
 """How long until a worker is ready for a candidate, and what the sandbox adds to that.
 
-    python -m benchmarks.worker_ready [--device cpu|cuda:0] [--runs 20]
+    python -m benchmarks.worker_ready [--device cpu|cuda:0] [--runs 20] [--several-queues]
 
 *forked* is from asking the nursery until the worker reports from inside its sandbox; *ready* also maps the shared
 memory, loads a one-line candidate and constructs it on the device (on a GPU that includes CUDA's initialisation).
@@ -19,6 +19,7 @@ from typing import Any
 from kernelgrove.engine.evaluator.arena import CpuArena, CudaArena
 from kernelgrove.engine.evaluator.protocol import Reply
 from kernelgrove.engine.evaluator.structure import pack
+from kernelgrove.engine.evaluator.workers import Worker
 
 CANDIDATE = b"class ModelNew:\n    def __call__(self):\n        return 0\n"
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--several-queues", action="store_true", help="contexts as CUDA makes them by default")
     options = parser.parse_args()
     if options.device == "cpu":
         from kernelgrove.engine.evaluator.cpu_bench import CpuBench
@@ -38,24 +40,29 @@ def main() -> None:
         from kernelgrove.engine.gpus.specs import find
 
         bench = Judge(options.device, "H200", find("H200").facts(), 1, False).bench
+        bench.spares.close()  # none is made meanwhile
+    standby = bench.interpreting if options.device == "cpu" else bench.nursery
+
+    def fork() -> Worker:
+        return standby.fork(options.device, bench.facts, "default", one_queue=not options.several_queues)
+
     empty = pack([], lambda _: False, [])
     forked, ready, frozen, thawed = [], [], [], []
     try:
         started = time.perf_counter()
-        bench.fork("default").close()
+        fork().close()
         print(f"first worker, nursery's start included: {time.perf_counter() - started:.2f} s")
         for _ in range(options.runs):
             arena = CpuArena.create(4096) if options.device == "cpu" else CudaArena.create(4096, bench.index)
             started = time.perf_counter()
-            with bench.fork("default") as worker:
+            with fork() as worker:
                 forked.append(1e3 * (time.perf_counter() - started))
                 fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
                 worker.ask("load", Reply.LOADED, 60.0, fields, [CANDIDATE, empty, arena.fd])
                 ready.append(1e3 * (time.perf_counter() - started))
             arena.close()
-        standby = bench.interpreting if options.device == "cpu" else bench.nursery
         with contextlib.ExitStack() as stack:
-            workers = [stack.enter_context(bench.fork("default")) for _ in range(4)]
+            workers = [stack.enter_context(fork()) for _ in range(4)]
             for worker in workers:
                 worker.distrust()
             for _ in range(options.runs):

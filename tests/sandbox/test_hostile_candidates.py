@@ -16,10 +16,14 @@ import pytest
 
 from kernelgrove.engine.evaluator import sandbox
 from kernelgrove.engine.evaluator.ahead import Ahead
+from kernelgrove.engine.evaluator.arena import CpuArena
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
 from kernelgrove.engine.evaluator.gpu_nurseries import dry_nursery
 from kernelgrove.engine.evaluator.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.judging import judge
+from kernelgrove.engine.evaluator.protocol import Reply
+from kernelgrove.engine.evaluator.structure import pack
+from kernelgrove.engine.evaluator.workers import WorkerFailed
 from kernelgrove.engine.gpus.specs import find
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Outcome
 
@@ -417,3 +421,16 @@ def test_a_user_that_is_not_free_is_not_given_away(bench: CpuBench, monkeypatch:
     monkeypatch.setattr(worker._owner, "is_clean", lambda pid: False)
     worker.close()
     assert worker._user._claim.fileno() != -1 and Path(worker.scratch).exists()
+
+
+@pytest.mark.parametrize("one_queue", [True, False])
+def test_a_worker_is_told_how_many_hardware_queues_it_has(bench: CpuBench, one_queue: bool):
+    code = b"import os\nraise RuntimeError(os.environ.get('CUDA_DEVICE_MAX_CONNECTIONS'))\n"
+    arena = CpuArena.create(4096)
+    fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
+    with (
+        bench.interpreting.fork("cpu", bench.facts, "default", one_queue=one_queue) as worker,
+        pytest.raises(WorkerFailed, match=f"RuntimeError: {1 if one_queue else None}"),
+    ):
+        worker.ask("load", Reply.LOADED, 20.0, fields, [code, pack([], lambda _: False, []), arena.fd])
+    arena.close()

@@ -91,7 +91,13 @@ class CpuBench:
     def recover(self, least: int | None = None) -> None:
         """Nothing is kept that could be given back."""
 
-    def fork(self, precision: str, prepared: Prepared | None = None, rank: Rank = Rank.CANDIDATE) -> Worker:
+    def fork(
+        self,
+        precision: str,
+        prepared: Prepared | None = None,
+        rank: Rank = Rank.CANDIDATE,
+        one_queue: bool = False,
+    ) -> Worker:
         return self.interpreting.fork("cpu", self.facts, precision, prepared)
 
     def arena(self, size: int) -> Arena:

@@ -32,6 +32,7 @@ from .laps import Laps
 from .locks import Ranks, Turns
 from .physics import SHARE, physical_floor
 from .protocol import Reply, finite_floats
+from .queues import one_is_enough
 from .sealing import Pending
 from .sitting import Again, Figures, Rank, Rejected, Restless, Sitting
 from .spares import Spares
@@ -119,7 +120,9 @@ class CudaBench:
         self.ahead = Ahead(nurseries.dry, facts)
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
         # One that replaces a dead one is made while somebody is alone: it takes no turn.
-        empties = Empties(lambda: self.nursery.fork(self.device, self.facts, self._precision), self.still)
+        empties = Empties(
+            lambda: self.nursery.fork(self.device, self.facts, self._precision, one_queue=True), self.still
+        )
         self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
         self.spares = self._new_spares()
@@ -129,10 +132,17 @@ class CudaBench:
 
     # ----------------------------------------------------------------------------------------- the bench
 
-    def fork(self, precision: str, prepared: Prepared | None = None, rank: Rank = Rank.CANDIDATE) -> Worker:
-        """A worker in waiting, or one made now where none waits or it has to live at a certain path."""
-        if prepared is not None and prepared.scratch is not None:
-            return self._forked(precision, rank, prepared)
+    def fork(
+        self,
+        precision: str,
+        prepared: Prepared | None = None,
+        rank: Rank = Rank.CANDIDATE,
+        one_queue: bool = False,
+    ) -> Worker:
+        """A worker in waiting, or one made now where none waits, or it has to live at a certain path or to have several
+        queues."""
+        if not one_queue or (prepared is not None and prepared.scratch is not None):
+            return self._forked(precision, rank, prepared, one_queue)
         with self._lock:
             if precision != self._precision:  # a judge works at one; nobody knew which before
                 self.spares.close()
@@ -201,7 +211,11 @@ class CudaBench:
                 with laps.lap("checking timed calls"):
                     pending.settle()
                 advise()
-        state = {**self.state.read(), "shared_with_others": self._shared}
+        state = {
+            **self.state.read(),
+            "shared_with_others": self._shared,
+            "one_hardware_queue": one_is_enough(sitting.code),
+        }
         figure = confirmed.figure if confirmed is not None else screened
         assert figure is not None
         floor = physical_floor(reference, self.facts, self.l2_bytes)
@@ -241,9 +255,9 @@ class CudaBench:
             "python": platform.python_version(),
         }
 
-    def _forked(self, precision: str, rank: Rank, prepared: Prepared | None = None) -> Worker:
+    def _forked(self, precision: str, rank: Rank, prepared: Prepared | None = None, one_queue: bool = True) -> Worker:
         with self._forks.turn(rank), self.turns.shared():  # it uses the GPU: not while somebody is timed
-            return self.nursery.fork(self.device, self.facts, precision, prepared)
+            return self.nursery.fork(self.device, self.facts, precision, prepared, one_queue)
 
     def _new_spares(self) -> Spares:
         precision = self._precision

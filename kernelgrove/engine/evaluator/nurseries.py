@@ -145,9 +145,11 @@ class Nursery:
         facts: Mapping[str, Any],
         precision: str,
         prepared: Prepared | None = None,
+        one_queue: bool = False,
         timeout_s: float = 30.0,
     ) -> Worker:
-        """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it."""
+        """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it. *one_queue*: for all of its
+        CUDA streams."""
         self.wait_ready()
         if prepared is None or prepared.scratch is None:
             scratch = tempfile.mkdtemp(prefix="w", dir=self._home.path)
@@ -161,7 +163,7 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = next(self._ids)
         message = {"op": "fork", "id": number, "mode": self.mode, "device": device, "facts": dict(facts)}
-        message |= {"policy": policy, "precision": precision}
+        message |= {"policy": policy, "precision": precision, "one_queue": one_queue}
         try:
             with theirs, self._sending:
                 send_with_fds(self._sock, message, [theirs.fileno()])
@@ -280,15 +282,22 @@ class Standby:
         self._lock = threading.Lock()
         self._nursery = self._make()
 
-    def fork(self, device: str, facts: Mapping[str, Any], precision: str, prepared: Prepared | None = None) -> Worker:
+    def fork(
+        self,
+        device: str,
+        facts: Mapping[str, Any],
+        precision: str,
+        prepared: Prepared | None = None,
+        one_queue: bool = False,
+    ) -> Worker:
         """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
         first = self._living()
         try:
-            return first.fork(device, facts, precision, prepared)
+            return first.fork(device, facts, precision, prepared, one_queue)
         except EvaluatorError:
             if not first.is_dead(_NOTICE_S):
                 raise
-        return self._living().fork(device, facts, precision, prepared)  # it died in the middle of it
+        return self._living().fork(device, facts, precision, prepared, one_queue)  # it died in the middle of it
 
     def _living(self) -> Nursery:
         with self._lock:

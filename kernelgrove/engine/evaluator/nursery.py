@@ -180,7 +180,7 @@ class Nursery:
     def _fork(self, message: dict[str, Any], fd: int, pipe: tuple[int, int]) -> None:
         policy = sandbox.Policy(**{**message["policy"], "read": tuple(message["policy"]["read"])})
         assignment = worker.Assignment(
-            message["mode"], message["device"], policy, message["facts"], message["precision"]
+            message["mode"], message["device"], policy, message["facts"], message["precision"], message["one_queue"]
         )
         pid = os.fork()
         if pid == 0:

@@ -24,6 +24,7 @@ from .judged_reference import Case, JudgedReference, Weights
 from .laps import Laps
 from .locks import Turns
 from .protocol import ProtocolBreak, Reply
+from .queues import one_is_enough
 from .randomness import real
 from .structure import DESCRIBED
 from .tenancy import Tenancy
@@ -85,7 +86,14 @@ class Bench(Protocol):
         """Give memory back: the judge ran out of it, or a worker needs some. *least*: as long as not so many bytes are
         free."""
 
-    def fork(self, precision: str, prepared: Prepared | None = None, rank: Rank = Rank.CANDIDATE) -> Worker: ...
+    def fork(
+        self,
+        precision: str,
+        prepared: Prepared | None = None,
+        rank: Rank = Rank.CANDIDATE,
+        one_queue: bool = False,
+    ) -> Worker:
+        """A worker that was never used. *one_queue*: for all of its CUDA streams."""
 
     def arena(self, size: int) -> Arena: ...
 
@@ -144,7 +152,7 @@ class Sitting:
         """Get a worker. Not in a turn: making one takes a turn of its own."""
         with laps.lap("loading: worker"):
             rank = Rank.BASELINE if self.trusted else Rank.CANDIDATE
-            self.worker = self.bench.fork(precision, self.prepared, rank)
+            self.worker = self.bench.fork(precision, self.prepared, rank, one_is_enough(self.code))
         self.worker.left_s = self.budget_s
 
     def load(self, case: Case, precision: str, laps: Laps) -> None:

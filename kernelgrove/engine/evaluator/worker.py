@@ -36,11 +36,14 @@ class Assignment:
     policy: sandbox.Policy
     facts: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "default"
+    one_queue: bool = False  # for all CUDA streams: see queues.py
 
 
 def serve(sock: socket.socket, assignment: Assignment) -> None:
     """Enter the sandbox and answer until the judge hangs up. Never returns normally to the nursery's code."""
     os.environ.update(sandbox.clean_environment(assignment.policy.scratch))
+    if assignment.one_queue:
+        os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # read when the context is made
     tempfile.tempdir = None  # the nursery may have looked it up
     worker = Worker(assignment)  # before the sandbox: what fails here is ours, and is read in the nursery's log
     layers = sandbox.enter(assignment.policy, keep_fds=(sock.fileno(),))

@@ -15,6 +15,7 @@ import torch
 
 from . import handover
 from .arena import CudaArena, Slot
+from .parity import Parity
 from .structure import flatten, unpack
 
 
@@ -32,6 +33,7 @@ class Chunks:
 
     def __init__(self, arena: CudaArena) -> None:
         self.arena = arena
+        self._parity = Parity()
         self._calls: list[Call] = []
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._report: dict[str, Any] = {}
@@ -88,13 +90,14 @@ class Chunks:
         return calls
 
     def _looping(self, leaves_of: Callable[[Any], Sequence[tuple[str, Any]]]) -> Callable[[], None]:
-        calls, events = self._calls, self._events
+        calls, events, parity = self._calls, self._events, self._parity
 
         def loop() -> None:
             leaves: Sequence[tuple[str, Any]] = []
             gc.disable()
             try:
                 for call, (start, end) in zip(calls, events, strict=False):
+                    parity.toss()
                     start.record()
                     leaves = leaves_of(call.inputs)
                     end.record()

@@ -15,7 +15,7 @@ import torch
 
 from . import handover
 from .arena import CudaArena, Slot
-from .parity import Parity
+from .parity import Parity, memset
 from .structure import flatten, unpack
 
 
@@ -33,7 +33,7 @@ class Chunks:
 
     def __init__(self, arena: CudaArena) -> None:
         self.arena = arena
-        self._parity = Parity()
+        self._parity = Parity(memset())
         self._calls: list[Call] = []
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._report: dict[str, Any] = {}
@@ -54,6 +54,7 @@ class Chunks:
             loop = self._looping(lambda inputs: ready)
         else:
             loop = self._looping(lambda inputs: flatten(forward(inputs), ordered=True))
+        self._parity.begin()
         gc.collect()
         torch.cuda.synchronize()
         if not plan["stall"]:
@@ -97,7 +98,7 @@ class Chunks:
             gc.disable()
             try:
                 for call, (start, end) in zip(calls, events, strict=False):
-                    parity.toss()
+                    parity.before_call()
                     start.record()
                     leaves = leaves_of(call.inputs)
                     end.record()

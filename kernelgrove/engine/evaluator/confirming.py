@@ -119,7 +119,7 @@ class Seat:
         room = min(_MEMORY, memory)
         if layout.size(2) > room:
             raise NoRoom
-        # Before every second call, on average, is a launch more (parity.py).
+        # Before every second call is a launch more (parity.py).
         queue = max(1, 2 * _QUEUE // (2 * (sitting.launches + 2 + len(self.case.expected)) + 1))
         self.calls = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, queue)
         while True:

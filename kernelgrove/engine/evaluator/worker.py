@@ -23,7 +23,7 @@ import torch
 from . import candidate, handover, provenance, sandbox
 from .arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
 from .chunks import Chunks
-from .parity import Parity
+from .parity import Parity, memset
 from .protocol import PeerGone, Reply, fitting, receive_with_fds, send_reply, shorten
 from .structure import flatten, unpack
 
@@ -81,7 +81,8 @@ class Worker:
         self.arena: Arena | None = None
         self.program: candidate.Candidate | None = None
         self._flush: torch.Tensor | None = None
-        self._armed: tuple[Callable[[], Any], torch.Tensor, list[tuple[Any, Any]], Parity] | None = None
+        self._armed: tuple[Callable[[], Any], torch.Tensor, list[tuple[Any, Any]]] | None = None
+        self._parity: Parity | None = None
         self._output: Any = None
         self.chunks: Chunks | None = None
         #: Where the candidate believes to be. A stand-in maps it to the real device.
@@ -172,7 +173,9 @@ class Worker:
             (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(request["n"])
         ]
         bare = self.program.bare()
-        self._armed = (lambda: bare(inputs), self._flush, events, Parity())
+        self._armed = (lambda: bare(inputs), self._flush, events)
+        self._parity = self._parity or Parity(memset())
+        self._parity.begin()
         self._output = None
         gc.collect()
         torch.cuda.synchronize()
@@ -180,13 +183,14 @@ class Worker:
 
     def go(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """The timed calls, each between CUDA events after an L2 flush. The judge's clock runs around this."""
-        assert self._armed is not None
-        forward, flush, events, parity = self._armed
+        assert self._armed is not None and self._parity is not None
+        forward, flush, events = self._armed
+        before_call = self._parity.before_call
         output = None
         gc.disable()
         try:
             for start, end in events:
-                parity.toss()
+                before_call()
                 flush.zero_()
                 start.record()
                 output = forward()

@@ -131,7 +131,7 @@ def _message(message: str) -> list[str]:
 
 
 def _figures(result: EvaluationResult) -> list[str]:
-    how = "projected" if result.basis == "projected" else "median"
+    how = "projected" if result.basis == "projected" else "interquartile mean"
     eager = result.baselines.get("eager")
     lines = []
     if eager is not None:

@@ -57,9 +57,9 @@ def test_a_measured_block_names_both_baselines() -> None:
     )
     lines = render.benchmark_block(result, "p", "c.py", "NVIDIA H200").splitlines()
     assert "Performance Comparison (measured for NVIDIA H200):" in lines
-    assert "  Reference PyTorch: 2.0000 ms (median, eager)" in lines
+    assert "  Reference PyTorch: 2.0000 ms (interquartile mean, eager)" in lines
     assert "  Speedup:           4.00x over eager" in lines
-    assert "  torch.compile:     1.0000 ms (median); speedup over it: 2.00x" in lines
+    assert "  torch.compile:     1.0000 ms (interquartile mean); speedup over it: 2.00x" in lines
 
 
 def test_a_block_without_timing_says_so() -> None:

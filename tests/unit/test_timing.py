@@ -11,6 +11,7 @@ from kernelgrove.engine.evaluator.timing import (
     calls_a_chunk,
     describe,
     figure,
+    middle,
     ratio,
     repetitions,
     sealed,
@@ -46,6 +47,14 @@ def test_statistics_are_the_seeds():
         "median": 2.0,
         "n": 3,
     }
+
+
+def test_the_middle_is_deaf_to_slow_calls_and_does_not_jump_between_groups():
+    fast, slow = [35.4] * 50, [36.1] * 50
+    assert middle([*fast, *slow, 90.0]) == pytest.approx(35.75, abs=0.02)
+    one_more, one_less = middle([*fast, 35.4, *slow]), middle([*fast, *slow, 36.1])
+    assert 0 < one_less - one_more < 0.03 < 0.7
+    assert middle([5.0]) == 5.0 and middle([4.0, 6.0]) == 5.0
 
 
 def test_repetitions_fit_the_budget():
@@ -86,7 +95,7 @@ def test_skew_among_claims_is_slack_for_honest_kernels_alone():
     honest = tuple([0.1] * 56 + [0.13] * 8)
     chunk = Chunk(honest, 0.6 + sum(honest) + 64 * 0.004, 0.6 + 64 * 0.004)
     assert sealed([chunk] * 5).detail["clock"] == "events"
-    liar = tuple([0.0001] * 40 + [5.0] * 24)
+    liar = tuple([0.0001] * 52 + [10.0] * 12)
     assert sealed([Chunk(liar, 0.6 + 64 * 0.3, 0.6)] * 5).time_ms == pytest.approx(0.3)
 
 

@@ -19,7 +19,7 @@ from .arena import CudaArena, CudaError
 from .sealing import Ground, Pending, Round, Sealed, Stuck, empty_chunk
 from .sitting import Again, Sitting
 from .slots import Filled, Layout
-from .timing import Chunk, Figure, Ratio, calls_a_chunk, ratio, sealed, serial_delta
+from .timing import Chunk, Figure, Ratio, calls_a_chunk, middle, ratio, sealed, serial_delta
 from .workers import Worker, WorkerDied, WorkerFailed, WorkerTimeout
 
 #: Work in one chunk, ms, as far as memory and queue allow.
@@ -246,7 +246,7 @@ def memory_share(parts: int) -> int:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A sealed figure; baseline ÷ candidate by the claims alone, and the medians of both, in ms; None where there was
+    """A sealed figure; baseline ÷ candidate by the claims alone, and the middle of both, in ms; None where there was
     no baseline. It holds once the candidate's ``pending`` comparisons are settled."""
 
     figure: Figure
@@ -280,11 +280,11 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, stil
     if baseline is not None:
         baseline.rest()
     figure = sealed(own, serial)
-    claim_ms = figure.stats["median"]
+    claim_ms = figure.claim_ms
     if candidate.stall and not candidate.sitting.trusted and figure.detail["clock"] != "events":
         figure = min(figure, _released(candidate, allclose), key=lambda found: found.time_ms)
-    median = statistics.median([claim for chunk, _ in pairs for claim in chunk.claims]) if pairs else None
-    return Confirmed(figure, ratio(pairs) if pairs else None, claim_ms, median)
+    baseline_ms = middle([claim for chunk, _ in pairs for claim in chunk.claims]) if pairs else None
+    return Confirmed(figure, ratio(pairs) if pairs else None, claim_ms, baseline_ms)
 
 
 def _released(candidate: Seat, allclose: float | None) -> Figure:

@@ -200,7 +200,7 @@ class CudaBench:
                     estimate_ms = self.timing.glance(sitting, request)
                     if estimate_ms > hopeless_ms:
                         screened = self.timing.screen(sitting, request)
-                        estimate_ms = screened.stats["median"]
+                        estimate_ms = screened.claim_ms
                 if estimate_ms <= hopeless_ms:
                     with laps.lap("confirming"):
                         confirmed, pending = self._confirm(sitting, estimate_ms, base, request)

@@ -399,6 +399,8 @@ def test_a_launch_in_the_constructor_is_no_part_of_the_figure(run: Callable[...,
     [
         ("return launch(x).cpu()", Outcome.WRONG_RESULT, "output is on cpu, expected on cuda"),
         ("torch.empty(1 << 40)\nreturn launch(x)", Outcome.OUT_OF_MEMORY, "allocate memory"),
+        ("raise RuntimeError('Triton Error [CUDA]: out of memory')", Outcome.OUT_OF_MEMORY, "Triton Error"),
+        ("raise torch.AcceleratorError('CUDA error: out of memory')", Outcome.OUT_OF_MEMORY, "AcceleratorError"),
         ("y = launch(x)\ny.record_stream(torch.cuda.Stream())\nreturn y", Outcome.OK, ""),
     ],
 )

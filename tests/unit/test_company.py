@@ -22,13 +22,17 @@ class Pair:
     """Two are judged together; the first ends as it is told, and then as ``alone`` says."""
 
     def __init__(self, first: EvaluationResult, alone: EvaluationResult) -> None:
-        self.company, self.met = Company(), threading.Barrier(2, timeout=10)
-        self.first, self.alone, self.judged, self.others = first, alone, 0, 0
+        self.company, self.met = Company(self.recover), threading.Barrier(2, timeout=10)
+        self.first, self.alone, self.judged, self.others, self.recovered = first, alone, 0, 0, 0
+
+    def recover(self) -> None:
+        assert self.others == 0
+        self.recovered += 1
 
     def candidate(self) -> EvaluationResult:
         self.judged += 1
         if self.judged > 1:
-            assert self.others == 0  # the neighbour is through
+            assert self.others == 0 and self.recovered == 1  # the neighbour is through, and memory given back
             return self.alone
         self.met.wait()
         return self.first
@@ -74,11 +78,11 @@ def test_judged_again_where_it_may_have_been_anothers_doing(first: EvaluationRes
 )
 def test_not_where_it_was_its_own(first: EvaluationResult):
     stage = Pair(first, result(Outcome.OK))
-    assert stage.run() is first and stage.judged == 1
+    assert stage.run() is first and stage.judged == 1 and stage.recovered == 0
 
 
 def test_not_where_it_was_alone():
-    company, judged = Company(), []
+    company, judged = Company(lambda: None), []
     company.judge(lambda: judged.append(1) or result(Outcome.OK))
     assert company.judge(lambda: judged.append(1) or result(Outcome.OUT_OF_MEMORY, KILLED)).message == KILLED
     assert len(judged) == 2

@@ -25,9 +25,10 @@ import torch
 from kernelgrove.model import EvaluationRequest
 
 from .arena import CudaArena, CudaError
-from .confirming import Empties, NoRoom, Seat, confirm, memory_share
+from .confirming import Empties, NoRoom, Seat, confirm
 from .judged_reference import JudgedReference
 from .laps import Laps
+from .memory import memory_share
 from .protocol import PROTOCOL_VERSION, ProtocolBreak
 from .screening import glance, screen
 from .sitting import Again, Bench, Rejected, Sitting, Wrong
@@ -155,7 +156,7 @@ class Commons:
         """None where there is no memory for one. For who is alone."""
         if self._arena is None:
             with contextlib.suppress(CudaError):
-                self._arena = CudaArena.create(memory_share(24), self._device)
+                self._arena = CudaArena.create(memory_share(24, self._device), self._device)
         return self._arena
 
 
@@ -248,7 +249,7 @@ class Compiled:
                 estimate = self._timing.glance(sitting, request)
                 seat = None
                 if base.seat is not None:
-                    seat = _seat(sitting, self._timing, estimate, memory_share(4), request)
+                    seat = _seat(sitting, self._timing, estimate, memory_share(4, base.seat.device), request)
                 if seat is None:
                     screened_ms = self._timing.screen(sitting, request).time_ms
                     return Over(base.screened_ms / screened_ms, None, "screened", _now())

@@ -127,8 +127,14 @@ def set_precision(policy: str) -> None:
 
 # ------------------------------------------------------------------------------------------------ failures
 
-#: How torch says it where it raises a RuntimeError: on a GPU, on the CPU.
-_NO_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator: can't allocate memory")
+#: How torch and Triton say it where they raise something else: on a GPU, on the CPU.
+_NO_MEMORY = (
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+)
 _COMPILER_ERRORS = frozenset(
     """CompilationError CompileTimeAssertionFailure UnsupportedLanguageConstruct OutOfResources PTXASError
     InlineAsmError""".split()

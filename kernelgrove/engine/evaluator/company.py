@@ -15,7 +15,9 @@ from .locks import Turns
 class Company:
     """Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, recover: Callable[[], None]) -> None:
+        """*recover* has the judge give back what memory it can."""
+        self._recover = recover
         self._turns = Turns()
         self._lock = threading.Lock()
         self._present: dict[object, bool] = {}  # whether somebody else was there, at any time
@@ -35,6 +37,7 @@ class Company:
         if not (accompanied and _ran_out(found)):
             return found
         with self._turns.alone():
+            self._recover()
             again = once()
         return replace(
             again, wall_s=found.wall_s + again.wall_s, detail={**again.detail, "judged_again_after": found.message}

@@ -16,6 +16,7 @@ from types import TracebackType
 import torch
 
 from .arena import CudaArena, CudaError
+from .memory import trim
 from .sealing import Ground, Pending, Round, Sealed, Stuck, empty_chunk
 from .sitting import Again, Sitting
 from .slots import Filled, Layout
@@ -109,6 +110,7 @@ class Seat:
         self.case = sitting.current(0)
         self.stall = True
         self._empties, self._estimate_ms, self._timeout_s = empties, estimate_ms, timeout_s
+        self.device = torch.device(sitting.bench.device).index or 0
         self._stuck = 0
         self._kept: Round | None = None  # the reference itself may see the same inputs again
         self._idle: Sealed | None = None  # the empty worker on this ground
@@ -124,7 +126,7 @@ class Seat:
         self.calls = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, queue)
         while True:
             try:
-                self._ground = Ground(self.case, self.calls, torch.device(sitting.bench.device).index or 0, arena)
+                self._ground = Ground(self.case, self.calls, self.device, arena)
                 break
             except (CudaError, torch.OutOfMemoryError) as error:
                 sitting.reference.forget()
@@ -160,6 +162,7 @@ class Seat:
                 self._empties.leave(self._idle)
         finally:
             self._ground.close()
+            trim(self.device)
 
     def chunk(self, allclose: float | None, checked: int = _CHECKED) -> Chunk:
         """One chunk, right after an empty one; of fewer calls where they cannot all be queued; without a stalled stream
@@ -236,12 +239,6 @@ class Seat:
             if all(chunk.wall_ms - chunk.empty_ms <= most_ms for chunk in found):
                 break
         return found
-
-
-def memory_share(parts: int) -> int:
-    """Bytes of the current device that are free, or that PyTorch keeps of freed tensors, divided among *parts*."""
-    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return int(free) // parts
 
 
 @dataclass(frozen=True)

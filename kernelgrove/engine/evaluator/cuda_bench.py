@@ -25,11 +25,12 @@ from . import sandbox
 from .ahead import Ahead
 from .arena import Arena, CudaArena, CudaError
 from .baselines import Compiled, Eager, Over, Shelf, Timing
-from .confirming import Confirmed, Empties, NoRoom, Seat, confirm, memory_share
+from .confirming import Confirmed, Empties, NoRoom, Seat, confirm
 from .gpu_nurseries import Nurseries
 from .judged_reference import JudgedReference
 from .laps import Laps
 from .locks import Ranks, Turns
+from .memory import memory_share
 from .physics import SHARE, physical_floor
 from .protocol import Reply, finite_floats
 from .queues import one_is_enough
@@ -236,7 +237,9 @@ class CudaBench:
         seat_of_eager = base.seat if isinstance(base, Eager) else None
         for _ in range(2):
             try:
-                with Seat(sitting, self.timing.empties, estimate_ms, memory_share(4), request.timeout_s) as seat:
+                with Seat(
+                    sitting, self.timing.empties, estimate_ms, memory_share(4, self.index), request.timeout_s
+                ) as seat:
                     return confirm(seat, seat_of_eager, request.tolerance, self.still), seat.pending
             except (NoRoom, CudaError, torch.OutOfMemoryError):
                 pass  # with the error goes what every frame below it had in hand

@@ -61,7 +61,7 @@ class Judge:
         from .references import References
 
         self.references = References(device, budget)
-        self.company = Company()
+        self.company = Company(self.bench.recover)
 
     def device(self) -> Device:
         software = self.bench.software()

@@ -1,0 +1,24 @@
+"""The device's memory as the judge sees it: what is free, and what its own PyTorch keeps of tensors that are gone."""
+
+from __future__ import annotations
+
+import torch
+
+#: PyTorch may keep this share of the device's memory for tensors to come.
+_KEPT = 16
+
+
+def memory_share(parts: int, device: int) -> int:
+    """Bytes of *device* that are free, or that PyTorch keeps of freed tensors, divided among *parts*."""
+    return int(torch.cuda.mem_get_info(device)[0] + _kept(device)) // parts
+
+
+def trim(device: int) -> None:
+    """Give back what PyTorch keeps where it is much: candidates need it, and so does whoever comes after. Best done
+    as soon as gigabytes are freed: small tensors that come to lie among them, and live longer, would hold them all."""
+    if _kept(device) > torch.cuda.get_device_properties(device).total_memory // _KEPT:
+        torch.cuda.empty_cache()
+
+
+def _kept(device: int) -> int:
+    return torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -10,8 +10,9 @@ implemented anew, up to ``depths`` times in all, while nothing of it has passed.
 written at once, as the published search did (CRFM, "Surprisingly fast AI-generated kernels", 2025: 5 rounds,
 3 4 4 5 ideas, 2 3 3 3 implementations, bank of 5; the defaults are its).
 
-Everything is decided from earlier rounds alone, and ideas are asked for one job at a time (so that each is told of
-those before it): the order in which the jobs of a round finish changes nothing.
+Ideas are decided from earlier rounds alone, and asked for one job at a time (so that each is told of those before it);
+repairs and what is implemented anew step by step, each once all before it is judged. So neither the order in which the
+jobs of a round finish nor how many run at once changes anything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..model import Action, Ideate, Implement, JobKind, NodeState, NodeView, Prune, Stop, TreeView
+from ..model import Action, Ideate, Implement, JobKind, NodeState, NodeView, Prune, Repair, Stop, TreeView
 from . import pruners, repairs
 from .fold import Fold, by_address, fold
 from .options import Option, at, lists_match_rounds, number_from, whole, wholes, yes_no
@@ -99,7 +100,8 @@ class Branch:
         if work or index.flying:
             return work
         anew = [n for n in nodes if index.best_of(n.id) is None and len(index.asked(n.id)) < depth]
-        return self._repairs(index, nodes) or [Implement(n.id, len(index.asked(n.id))) for n in _in_order(anew)]
+        again = [Implement(n.id, len(index.asked(n.id))) for n in _in_order(anew)]
+        return repairs.in_turn(index, nodes, self._repairs(index, round_, nodes), again)
 
     def _ideas(self, index: Fold, round_: int, got: int) -> list[Action]:
         """The round's next request for ideas, unless one is under way or the round has all of its ideas.
@@ -133,14 +135,14 @@ class Branch:
             shares[best.id] = shares.get(best.id, 0) + 1
         return shares | {i.id: 0 for i in bank if i.id not in shares} | {None: 0}
 
-    def _repairs(self, index: Fold, nodes: Sequence[NodeView]) -> list[Action]:
-        """Repairs of what failed in these nodes, in tree order, while the round's quota lasts.
+    def _repairs(self, index: Fold, round_: int, nodes: Sequence[NodeView]) -> list[Repair]:
+        """Repairs of what failed in these nodes of the round, while its quota lasts.
 
         Asked only when all of the round is judged: with a quota, who gets one must not depend on who failed first.
         """
         written = [i for n in nodes for i in index.implementations(n.id)]
         left = self.repair_quota - sum(index.repaired.get(i.id, 0) for i in written)
-        return [*repairs.worth_it(index, index.failed(written), self.repairs)[: max(0, left)]]
+        return [*repairs.of_round(index, round_, written, self.repairs)[: max(0, left)]]
 
     def _prunes(self, index: Fold, before_round: int) -> list[Prune]:
         """Prunes among the rounds that are over; what is in the bank stays."""

@@ -398,9 +398,11 @@ class Fold:
         return {self.view.implementations[i].program for i in self.repaired if i in self.view.implementations}
 
     def failed(self, among: Iterable[ImplementationView]) -> list[ImplementationView]:
-        """Those that failed in a way that a message can mend, in tree order."""
+        """Those that failed in a way that a message can mend: fewest repairs behind them first, then in tree
+        order."""
         judged = ((i, i.evaluation or verdict(self.view, i)) for i in among)
-        return sorted((i for i, v in judged if v is not None and v.outcome in REPAIRABLE), key=self.place)
+        found = [i for i, v in judged if v is not None and v.outcome in REPAIRABLE]
+        return sorted(found, key=lambda i: (self.repairs_before(i), self.place(i)))
 
     def repairable(self, among: Iterable[ImplementationView], in_a_row: int) -> list[ImplementationView]:
         """Those that failed in a way that a message can mend, whose program no repair was asked for yet, with fewer

@@ -9,6 +9,7 @@ published figures stand in (7 of 30 without error feedback, 41 to 62 % with it).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
 
 from ..model import Action, Implement, ImplementationView, JobKind, NodeView, Outcome, Repair
 from .allocation import better
@@ -33,21 +34,57 @@ def worth_it(fold: Fold, among: Iterable[ImplementationView], in_a_row: int) -> 
     failed = fold.repairable(among, in_a_row)
     if not failed:
         return []
-    first, repaired = chances(fold, in_a_row)
+    first, repaired = chances(fold, _of_late(fold), in_a_row)
     return [Repair(i.id) for i in failed if repaired[fold.repairs_before(i)] >= first]
+
+
+def of_round(fold: Fold, round_: int, among: Iterable[ImplementationView], in_a_row: int) -> list[Repair]:
+    """As ``worth_it``, in a round that is decided step by step, each once all before it is judged: what has fewest
+    repairs behind it comes first, alone.
+
+    Slots may cut a step short, and its rest is then decided when some of it has come to something. So nothing that
+    comes of a step may change it: neither which failures there are, nor how likely it is that a repair passes.
+    """
+    for behind, alike in groupby(fold.repairable(fold.failed(among), in_a_row), fold.repairs_before):
+        first, repaired = chances(fold, _known(fold, round_, behind), in_a_row)
+        if repaired[behind] >= first:
+            return [Repair(i.id) for i in alike]
+    return []
+
+
+def in_turn(fold: Fold, nodes: Iterable[NodeView], mend: Sequence[Repair], anew: Sequence[Implement]) -> list[Action]:
+    """The next step of a round: *mend*, or where that is nothing *anew*, which implements some of *nodes* once more.
+    What slots have left of an earlier *anew* comes before the repairs of the rest."""
+    begun = max((len(fold.asked(n.id)) for n in nodes), default=0)
+    return [a for a in anew if a.variant < begun] or [*(mend or anew)]
+
+
+def _known(fold: Fold, round_: int, behind: int) -> list[ImplementationView]:
+    """What is known when a round repairs what has *behind* repairs behind it: its programs with no more than these, and
+    rounds before it, of late. These count whole: what came last within one depends on the order in which jobs ended."""
+    found: list[ImplementationView] = []
+    for before in range(round_ - 1, 0, -1):
+        if len(found) >= _LATE:
+            break
+        found += _programs(fold, before)
+    return found + [i for i in _programs(fold, round_) if fold.repairs_before(i) <= behind]
+
+
+def _programs(fold: Fold, round_: int) -> list[ImplementationView]:
+    return [i for n in fold.of_round(round_) for i in fold.implementations(n.id)]
 
 
 def _of_late(fold: Fold) -> list[ImplementationView]:
     return list(fold.view.implementations.values())[-_LATE:]
 
 
-def chances(fold: Fold, in_a_row: int) -> tuple[float, list[float]]:
-    """The chance that a first program for an idea passes, and that a repair does with 0, 1, … repairs before it, as of
-    late."""
+def chances(fold: Fold, among: Iterable[ImplementationView], in_a_row: int) -> tuple[float, list[float]]:
+    """The chance that a first program for an idea passes, and that a repair does with 0, 1, … repairs before it, by
+    what came of *among*."""
     passed = [0.0] * (in_a_row + 1)
     judged = [0.0] * (in_a_row + 1)
     root, ok = fold.root.id, Outcome.OK
-    for i in _of_late(fold):
+    for i in among:
         if i.evaluation is not None and i.node != root:
             at = 0 if i.repair_of is None else min(fold.repairs_before(i), in_a_row)
             judged[at] += 1
@@ -57,10 +94,10 @@ def chances(fold: Fold, in_a_row: int) -> tuple[float, list[float]]:
     return found[0], found[1:]
 
 
-def worth_another(fold: Fold, nodes: Iterable[NodeView], most: int) -> list[Action]:
+def worth_another(fold: Fold, nodes: Iterable[NodeView], most: int) -> list[Implement]:
     """Another implementation of each of *nodes* that beats what it builds on, of which there are fewer than *most*:
     carried out otherwise, a good idea may bring more yet."""
-    found: list[Action] = []
+    found: list[Implement] = []
     for node in nodes:
         best, asked = fold.best_of(node.id), len(fold.asked(node.id))
         if best is None or not 0 < asked < most or node.id in fold.busy or not fold.open(node.id):

@@ -94,7 +94,7 @@ class TreeOfThought:
         latest = int(asks[-1].payload["round"]) if asks else 0
         for round_ in range(latest, self.rounds):
             thinking = _Thinking(self, index, round_) if round_ else None
-            work = self._round(index, thinking)
+            work = self._round(index, round_, thinking)
             if work:
                 dropped = thinking.dropped if thinking is not None else []
                 return [*dropped, *work[:slots]]
@@ -104,18 +104,19 @@ class TreeOfThought:
                 return [Stop("no program has more ideas")]
         return [Stop(f"all {self.rounds} rounds are done")]
 
-    def _round(self, index: Fold, thinking: _Thinking | None) -> Sequence[Action]:
+    def _round(self, index: Fold, round_: int, thinking: _Thinking | None) -> Sequence[Action]:
         """What to ask for in a round now; round 0, in which there is no thinking, is the direct translation."""
         nodes, depth = [index.root], 1
         if thinking is not None:
             if thinking.needs or thinking.waiting:
                 return thinking.needs
-            nodes, depth = [n for n in thinking.leaves if index.open(n.id)], at(self.depth, thinking.round)
+            nodes, depth = [n for n in thinking.leaves if index.open(n.id)], at(self.depth, round_)
         new = [Implement(n.id) for n in nodes if not index.asked(n.id)]
         if new or index.flying:
             return new
-        failed = index.failed(i for n in nodes for i in index.implementations(n.id))
-        return repairs.worth_it(index, failed, self.repairs) or repairs.worth_another(index, nodes, depth)
+        written = [i for n in nodes for i in index.implementations(n.id)]
+        mend = repairs.of_round(index, round_, written, self.repairs)
+        return repairs.in_turn(index, nodes, mend, repairs.worth_another(index, nodes, depth))
 
 
 class _Thinking:

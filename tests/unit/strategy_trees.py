@@ -71,6 +71,8 @@ class Tree:
             basis = more.get("basis", Basis.PROJECTED)
             evaluation = EvaluationView(id_, outcome, Stage.TIME, "", basis, time, {}, {})
         address = f"{self.nodes[node].address}/{variant}"
+        if repair_of is not None:
+            address = f"{self.implementations[repair_of].address}r0"
         self.implementations[id_] = ImplementationView(
             id_, node, address, repair_of, program or f"p{id_}", more.get("duplicate_of"), "", evaluation
         )

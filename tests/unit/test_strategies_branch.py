@@ -104,7 +104,50 @@ def test_failures_are_repaired_once_and_within_the_quota() -> None:
     tree.written(node, OK, 2.0, repair_of=failed[1])
     assert all(isinstance(a, Stop | Prune) for a in tree.ask(**options))
     assert tree.ask(**{**options, "repairs": 2, "repair_quota": 3}) == [Repair(failed[2])]
-    assert Repair(again) in tree.ask(**{**options, "repairs": 2, "repair_quota": 9})
+    tree.written(node, OK, 2.0, repair_of=failed[2])
+    assert tree.ask(**{**options, "repairs": 2, "repair_quota": 9}) == [Repair(again)]
+
+
+def _round_of(ideas: int) -> tuple[Tree, list[int]]:
+    tree = Tree()
+    tree.written(1, OK, 1.0)
+    tree.asked(1, None, 1, ideas)
+    return tree, [tree.node() for _ in range(ideas)]
+
+
+@pytest.mark.parametrize("name", ["branch", "tree_of_thought"])
+def test_what_comes_of_one_repair_does_not_take_the_place_of_another_that_had_no_slot(name: str) -> None:
+    tree, nodes = _round_of(2)
+    options: dict[str, Any] = {"name": name, "rounds": 2, "width": 2, "repairs": 2, "slots": 1}
+    options |= {"thoughts": 1} if name == "tree_of_thought" else {"repair_quota": 2}
+    one, other = tree.written(nodes[0], WRONG), tree.written(nodes[1], WRONG, program="same")
+    assert tree.ask(**options) == [Repair(one)]
+    tree.written(nodes[0], WRONG, repair_of=one, program="same", duplicate_of=other)
+    assert tree.ask(**options) == [Repair(other)]
+
+
+def test_repairs_that_failed_do_not_stop_the_others_of_their_step() -> None:
+    tree, nodes = _round_of(12)
+    options = {"rounds": 2, "widths": 12, "depths": 1, "repairs": 1}
+    for node in nodes[:3]:
+        tree.written(node, OK, 2.0)
+    failed = [tree.written(node, WRONG) for node in nodes[3:]]
+    assert tree.ask(**options) == [Repair(i) for i in failed]
+    for i in failed[:-1]:
+        tree.written(tree.implementations[i].node, WRONG, repair_of=i)
+    assert tree.ask(**options) == [Repair(failed[-1])]
+
+
+def test_ideas_are_all_implemented_anew_before_anything_of_that_is_repaired() -> None:
+    tree, nodes = _round_of(2)
+    options: dict[str, Any] = {"rounds": 2, "widths": 2, "depths": 2, "repairs": 1, "slots": 1}
+    for node in nodes:
+        tree.written(node, Outcome.TIMEOUT)
+    assert tree.ask(**options) == [Implement(nodes[0], 1)]
+    failed = tree.written(nodes[0], WRONG)
+    assert tree.ask(**options) == [Implement(nodes[1], 1)]
+    tree.written(nodes[1], OK, 2.0)
+    assert tree.ask(**options) == [Repair(failed)]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.OUT_OF_MEMORY, Outcome.WORKER_DIED, Outcome.REJECTED])

@@ -16,10 +16,10 @@ import statistics
 import time
 from typing import Any
 
-from kernelgrove.engine.evaluator.arena import CpuArena, CudaArena
-from kernelgrove.engine.evaluator.protocol import Reply
-from kernelgrove.engine.evaluator.structure import pack
-from kernelgrove.engine.evaluator.workers import Worker
+from kernelgrove.engine.evaluator.wire.arena import CpuArena, CudaArena
+from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.engine.evaluator.wire.structure import pack
+from kernelgrove.engine.evaluator.workers.handle import Worker
 
 CANDIDATE = b"class ModelNew:\n    def __call__(self):\n        return 0\n"
 

@@ -2,7 +2,7 @@
 
 ``kernelgrove.open("grove.db")`` reads what searches found (docs/groves.md). Importing this package imports nothing
 heavy, so that ``--help`` is quick and a bare GPU image that has only torch and triton can run
-``kernelgrove.engine.evaluator.worker``.
+``kernelgrove.engine.evaluator.inside.worker``.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from kernelgrove.engine.evaluator.nurseries import import_paths
 from kernelgrove.engine.evaluator.sandbox import Policy, claim_user, clean_environment, default_read_paths, processes_of
+from kernelgrove.engine.evaluator.workers.nurseries import import_paths
 
 pytestmark = pytest.mark.gpu
 NURSERY = Path(__file__).parents[1] / "sandbox" / "in_the_sandbox.py"

@@ -15,10 +15,11 @@ import pytest
 import torch
 from corpus import PROBLEMS, honest
 
-from kernelgrove.engine.evaluator import sandbox, timing
-from kernelgrove.engine.evaluator.ahead import Ahead
-from kernelgrove.engine.evaluator.gpu_nurseries import dry_nursery
+from kernelgrove.engine.evaluator import sandbox
 from kernelgrove.engine.evaluator.pool import Pool
+from kernelgrove.engine.evaluator.timing import figures as timing
+from kernelgrove.engine.evaluator.workers.ahead import Ahead
+from kernelgrove.engine.evaluator.workers.gpu_nurseries import dry_nursery
 from kernelgrove.engine.gpus import specs
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Outcome
 from kernelgrove.problems.problem import load

@@ -9,8 +9,8 @@ import pytest
 from corpus import PROBLEMS, Entry, honest
 
 from kernelgrove.engine.evaluator import sandbox
-from kernelgrove.engine.evaluator.ahead import Ahead
-from kernelgrove.engine.evaluator.gpu_nurseries import dry_nursery
+from kernelgrove.engine.evaluator.workers.ahead import Ahead
+from kernelgrove.engine.evaluator.workers.gpu_nurseries import dry_nursery
 from kernelgrove.engine.gpus import specs
 from kernelgrove.model import EvaluationRequest, Instance
 from kernelgrove.problems.problem import load

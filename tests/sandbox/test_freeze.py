@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kernelgrove.engine.evaluator.arena import CpuArena
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
-from kernelgrove.engine.evaluator.protocol import Reply
-from kernelgrove.engine.evaluator.structure import pack
-from kernelgrove.engine.evaluator.workers import Worker, WorkerTimeout
+from kernelgrove.engine.evaluator.wire.arena import CpuArena
+from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.engine.evaluator.wire.structure import pack
+from kernelgrove.engine.evaluator.workers.handle import Worker, WorkerTimeout
 from kernelgrove.engine.gpus.specs import find
 
 FORKS = b"""

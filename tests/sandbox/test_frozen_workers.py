@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from kernelgrove.engine.evaluator.arena import CpuArena
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
-from kernelgrove.engine.evaluator.nurseries import Nursery
-from kernelgrove.engine.evaluator.protocol import Reply
-from kernelgrove.engine.evaluator.structure import pack
-from kernelgrove.engine.evaluator.workers import Worker, WorkerDied
+from kernelgrove.engine.evaluator.wire.arena import CpuArena
+from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.engine.evaluator.wire.structure import pack
+from kernelgrove.engine.evaluator.workers.handle import Worker, WorkerDied
+from kernelgrove.engine.evaluator.workers.nurseries import Nursery
 from kernelgrove.engine.gpus.specs import find
 
 #: A thread, a child and a daemon that count in files of their own, as fast as they can; the child wakes the others up.

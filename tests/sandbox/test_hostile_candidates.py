@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from kernelgrove.engine.evaluator import sandbox
-from kernelgrove.engine.evaluator.ahead import Ahead
-from kernelgrove.engine.evaluator.arena import CpuArena
+from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
-from kernelgrove.engine.evaluator.gpu_nurseries import dry_nursery
-from kernelgrove.engine.evaluator.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.judging import judge
-from kernelgrove.engine.evaluator.protocol import Reply
-from kernelgrove.engine.evaluator.structure import pack
-from kernelgrove.engine.evaluator.workers import WorkerFailed
+from kernelgrove.engine.evaluator.wire.arena import CpuArena
+from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.engine.evaluator.wire.structure import pack
+from kernelgrove.engine.evaluator.workers.ahead import Ahead
+from kernelgrove.engine.evaluator.workers.gpu_nurseries import dry_nursery
+from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
 from kernelgrove.engine.gpus.specs import find
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Outcome
 
@@ -49,7 +49,7 @@ def launch(x):
 #: Says to the judge, in the name of the honest worker, whatever *change* makes of its replies.
 FORGING = """
 import sys
-worker = sys.modules["kernelgrove.engine.evaluator.worker"]
+worker = sys.modules["kernelgrove.engine.evaluator.inside.worker"]
 honest = worker.send_reply
 
 def send_reply(sock, kind, number, payload):
@@ -300,7 +300,7 @@ def test_a_candidate_is_compiled_ahead_without_the_judges_rights(
 ):
     (tmp_path / "key").write_text("secret")
     before = CACHE + DEEP.replace("dig(3000)", "") + what.format(secret=str(tmp_path))
-    monkeypatch.setattr("kernelgrove.engine.evaluator.ahead.Standby", lambda *_: bench.compiling)
+    monkeypatch.setattr("kernelgrove.engine.evaluator.workers.ahead.Standby", lambda *_: bench.compiling)
     ahead = Ahead(dry_nursery(bench.policy, {}), bench.facts)
     try:
         prepared = ahead.compile(EvaluationRequest(DOUBLE, candidate("return launch(x)", before), timeout_s=20.0))

@@ -7,11 +7,11 @@ import os
 import pytest
 
 from kernelgrove.engine.evaluator import sandbox
-from kernelgrove.engine.evaluator.arena import CpuArena
-from kernelgrove.engine.evaluator.nurseries import Standby
-from kernelgrove.engine.evaluator.protocol import Reply
-from kernelgrove.engine.evaluator.structure import pack
-from kernelgrove.engine.evaluator.workers import Worker, WorkerDied
+from kernelgrove.engine.evaluator.wire.arena import CpuArena
+from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.engine.evaluator.wire.structure import pack
+from kernelgrove.engine.evaluator.workers.handle import Worker, WorkerDied
+from kernelgrove.engine.evaluator.workers.nurseries import Standby
 from kernelgrove.engine.gpus.specs import find
 
 MOST = 128 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator.arena import Spec, distinct, overlaps
+from kernelgrove.engine.evaluator.wire.arena import Spec, distinct, overlaps
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator import baselines
-from kernelgrove.engine.evaluator.baselines import Over, Shelf
-from kernelgrove.engine.evaluator.sitting import Again
-from kernelgrove.engine.evaluator.tenancy import Tenancy
-from kernelgrove.engine.evaluator.workers import WorkerFailed
+from kernelgrove.engine.evaluator.sittings.sitting import Again
+from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
+from kernelgrove.engine.evaluator.timing import baselines
+from kernelgrove.engine.evaluator.timing.baselines import Over, Shelf
+from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
 
 REFERENCE: Any = SimpleNamespace(key="p")
 

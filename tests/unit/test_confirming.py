@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from kernelgrove.engine.evaluator import confirming
-from kernelgrove.engine.evaluator.confirming import Empties, Seat, confirm
-from kernelgrove.engine.evaluator.correctness import Verdict
-from kernelgrove.engine.evaluator.sealing import Pending, Stuck
-from kernelgrove.engine.evaluator.sitting import Again, Wrong
-from kernelgrove.engine.evaluator.timing import Chunk
+from kernelgrove.engine.evaluator.checking.correctness import Verdict
+from kernelgrove.engine.evaluator.sittings.sitting import Again, Wrong
+from kernelgrove.engine.evaluator.timing import confirming
+from kernelgrove.engine.evaluator.timing.confirming import Empties, Seat, confirm
+from kernelgrove.engine.evaluator.timing.figures import Chunk
+from kernelgrove.engine.evaluator.timing.sealing import Pending, Stuck
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator.correctness import compare, describe_mismatch, expect, floor, tolerance
+from kernelgrove.engine.evaluator.checking.correctness import compare, describe_mismatch, expect, floor, tolerance
 
 
 def softmax_case(rows: int = 64, columns: int = 1000):

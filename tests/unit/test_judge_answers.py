@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kernelgrove.engine.evaluator import judge
-from kernelgrove.engine.evaluator.protocol import receive_stream, send_stream
+from kernelgrove.engine.evaluator.wire.protocol import receive_stream, send_stream
 from kernelgrove.model import Basis, Device
 
 

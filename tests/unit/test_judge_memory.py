@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator.memory import memory_share, trim
+from kernelgrove.engine.evaluator.timing.memory import memory_share, trim
 
 GIB = 1 << 30
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator.correctness import compare
-from kernelgrove.engine.evaluator.judged_reference import JudgedReference
-from kernelgrove.engine.evaluator.references import References
+from kernelgrove.engine.evaluator.checking.correctness import compare
+from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
+from kernelgrove.engine.evaluator.checking.references import References
 from kernelgrove.errors import ProblemError
 from kernelgrove.model import Instance
 

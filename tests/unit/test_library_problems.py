@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator.judged_reference import JudgedReference
+from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
 from kernelgrove.model import Instance
 from kernelgrove.problems.outputs import flatten
 from kernelgrove.problems.problem import library, load, sized_source

@@ -9,10 +9,10 @@ import numpy
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator.correctness import describe_mismatch, floor
-from kernelgrove.engine.evaluator.handover import describe
-from kernelgrove.engine.evaluator.structure import DESCRIBED, described, label
-from kernelgrove.engine.evaluator.values import compare_value, expect_value, sensitivities
+from kernelgrove.engine.evaluator.checking.correctness import describe_mismatch, floor
+from kernelgrove.engine.evaluator.checking.values import compare_value, expect_value, sensitivities
+from kernelgrove.engine.evaluator.inside.handover import describe
+from kernelgrove.engine.evaluator.wire.structure import DESCRIBED, described, label
 from kernelgrove.problems.outputs import COMPARED
 
 LOWEST = floor(torch.float32, 1000)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from kernelgrove.engine.evaluator.parity import Parity
+from kernelgrove.engine.evaluator.inside.parity import Parity
 
 
 def loops(launches_a_call: int, calls: int, many: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ from torch import nn
 from kernelgrove.engine.evaluator.projection.aten import AtenCounter, reference_works
 from kernelgrove.engine.evaluator.projection.reductions import LongestReduction
 from kernelgrove.engine.evaluator.projection.traffic import touched
-from kernelgrove.engine.evaluator.work import Work
+from kernelgrove.engine.evaluator.wire.work import Work
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kernelgrove.engine.evaluator.projection.model import compulsory_bytes, project
-from kernelgrove.engine.evaluator.work import Compiled, Work
+from kernelgrove.engine.evaluator.wire.work import Compiled, Work
 from kernelgrove.engine.gpus import specs
 
 H100 = specs.find("H100").facts()

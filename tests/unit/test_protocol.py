@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelgrove.engine.evaluator import protocol
-from kernelgrove.engine.evaluator.protocol import PeerGone, ProtocolBreak, Reply, parse_reply
-from kernelgrove.engine.evaluator.structure import flatten, pack, unpack
-from kernelgrove.engine.evaluator.workers import Worker
+from kernelgrove.engine.evaluator.wire import protocol
+from kernelgrove.engine.evaluator.wire.protocol import PeerGone, ProtocolBreak, Reply, parse_reply
+from kernelgrove.engine.evaluator.wire.structure import flatten, pack, unpack
+from kernelgrove.engine.evaluator.workers.handle import Worker
 
 
 def datagram(kind: Reply, number: int, payload: dict) -> bytes:

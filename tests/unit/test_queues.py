@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelgrove.engine.evaluator.queues import one_is_enough
+from kernelgrove.engine.evaluator.workers.queues import one_is_enough
 
 HONEST = Path(__file__).parents[1] / "sandbox" / "honest"
 

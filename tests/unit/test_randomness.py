@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kernelgrove.engine.evaluator.correctness import Expected, compare, expect_random
-from kernelgrove.engine.evaluator.randomness import DRAWS, real
+from kernelgrove.engine.evaluator.checking.correctness import Expected, compare, expect_random
+from kernelgrove.engine.evaluator.checking.randomness import DRAWS, real
 
 torch.manual_seed(0)
 X, IMAGES, FEW = torch.randn(32, 256), torch.randn(4, 16, 12, 12), torch.randn(2, 8, 16)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelgrove.engine.evaluator.protocol import ProtocolBreak, Reply, clean, parse_reply
-from kernelgrove.engine.evaluator.replies import checked
-from kernelgrove.engine.evaluator.work import Compiled, Work
+from kernelgrove.engine.evaluator.wire.protocol import ProtocolBreak, Reply, clean, parse_reply
+from kernelgrove.engine.evaluator.wire.replies import checked
+from kernelgrove.engine.evaluator.wire.work import Compiled, Work
 
 DELIVERY: dict[str, Any] = {"leaves": [["", [3, 4], "float32", None]], "count": 1, "copied": True}
 WORK = Work("triton", "add", 8, 64, 32, 96, {"fp32": 8.0}, (8, 1, 1)).to_json() | {"grid": [8, 1, 1]}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator.arena import CpuArena
-from kernelgrove.engine.evaluator.correctness import expect
-from kernelgrove.engine.evaluator.judged_reference import Case
-from kernelgrove.engine.evaluator.slots import Layout, Slots
-from kernelgrove.engine.evaluator.tensors import identical
+from kernelgrove.engine.evaluator.checking.correctness import expect
+from kernelgrove.engine.evaluator.checking.judged_reference import Case
+from kernelgrove.engine.evaluator.checking.tensors import identical
+from kernelgrove.engine.evaluator.timing.slots import Layout, Slots
+from kernelgrove.engine.evaluator.wire.arena import CpuArena
 
 CALLS = 5
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelgrove.engine.evaluator.tenancy import Tenancy
+from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
 from kernelgrove.errors import EvaluatorError
 
 #: Begins an evaluation every few milliseconds, four at a time, and writes when one begins and ends.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernelgrove.engine.evaluator.timing import (
+from kernelgrove.engine.evaluator.timing.figures import (
     Chunk,
     Round,
     bootstrap,

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from kernelgrove.model import Basis, EvaluationResult, Outcome
 
-from .locks import Turns
+from .sittings.locks import Turns
 
 
 class Company:

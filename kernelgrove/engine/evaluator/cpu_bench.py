@@ -16,21 +16,21 @@ from kernelgrove.errors import EnvironmentLacks
 from kernelgrove.model import Backend, Basis, EvaluationRequest, Instance, Provenance
 
 from . import sandbox
-from .arena import Arena, CpuArena
-from .dry import Dry
-from .judged_reference import JudgedReference
-from .laps import Laps
-from .locks import Turns
-from .nurseries import Standby
+from .checking.judged_reference import JudgedReference
+from .checking.tensors import is_tensor
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
-from .protocol import Reply
-from .sitting import Figures, Rank, Sitting
-from .structure import flatten
-from .tenancy import Tenancy
-from .tensors import is_tensor
-from .work import Compiled, Work
-from .workers import Prepared, Worker, WorkerFailed, WorkerTimeout
+from .sittings.laps import Laps
+from .sittings.locks import Turns
+from .sittings.sitting import Figures, Rank, Sitting
+from .sittings.tenancy import Tenancy
+from .wire.arena import Arena, CpuArena
+from .wire.protocol import Reply
+from .wire.structure import flatten
+from .wire.work import Compiled, Work
+from .workers.dry import Dry
+from .workers.handle import Prepared, Worker, WorkerFailed, WorkerTimeout
+from .workers.nurseries import Standby
 
 _COMPILE_LIMIT_S = 60.0
 _COUNT_LIMIT_S = 60.0

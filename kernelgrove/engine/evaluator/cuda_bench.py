@@ -22,26 +22,26 @@ from kernelgrove.errors import EnvironmentLacks
 from kernelgrove.model import Backend, Basis, EvaluationRequest
 
 from . import sandbox
-from .ahead import Ahead
-from .arena import Arena, CudaArena, CudaError
-from .baselines import Compiled, Eager, Over, Shelf, Timing
-from .confirming import Confirmed, Empties, NoRoom, Seat, confirm
-from .gpu_nurseries import Nurseries
-from .judged_reference import JudgedReference
-from .laps import Laps
-from .locks import Ranks, Turns
-from .memory import memory_share
-from .physics import SHARE, physical_floor
-from .protocol import Reply, finite_floats
-from .queues import one_is_enough
-from .sealing import Pending
-from .sitting import Again, Figures, Rank, Rejected, Restless, Sitting
-from .spares import Spares
-from .stillness import wait_idle
-from .structure import pack
-from .tenancy import Tenancy, of_gpu
-from .timing import Figure
-from .workers import Prepared, Worker, WorkerFailed
+from .checking.judged_reference import JudgedReference
+from .sittings.laps import Laps
+from .sittings.locks import Ranks, Turns
+from .sittings.sitting import Again, Figures, Rank, Rejected, Restless, Sitting
+from .sittings.tenancy import Tenancy, of_gpu
+from .timing.baselines import Compiled, Eager, Over, Shelf, Timing
+from .timing.confirming import Confirmed, Empties, NoRoom, Seat, confirm
+from .timing.figures import Figure
+from .timing.memory import memory_share
+from .timing.physics import SHARE, physical_floor
+from .timing.sealing import Pending
+from .timing.stillness import wait_idle
+from .wire.arena import Arena, CudaArena, CudaError
+from .wire.protocol import Reply, finite_floats
+from .wire.structure import pack
+from .workers.ahead import Ahead
+from .workers.gpu_nurseries import Nurseries
+from .workers.handle import Prepared, Worker, WorkerFailed
+from .workers.queues import one_is_enough
+from .workers.spares import Spares
 
 #: The flush before each screened call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets
 #: ahead: with less, a short kernel behind a long launch path would be timed by its launches.

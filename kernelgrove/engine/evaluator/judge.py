@@ -25,7 +25,7 @@ from kernelgrove.errors import KernelGroveError
 from kernelgrove.model import Basis, Device, EvaluationRequest, Instance, Problem
 
 from . import sandbox
-from .protocol import PeerGone, clean, receive_stream, send_stream
+from .wire.protocol import PeerGone, clean, receive_stream, send_stream
 
 
 class Judge:
@@ -49,7 +49,7 @@ class Judge:
             self.bench = CpuBench(facts, parallel, allow_unsafe)
             budget = 512 << 20
         else:
-            from . import gpu_nurseries
+            from .workers import gpu_nurseries
 
             nurseries = gpu_nurseries.start(capability, allow_unsafe)
             import torch
@@ -58,7 +58,7 @@ class Judge:
 
             self.bench = CudaBench(device, facts, parallel, nurseries, Path(cache) if cache else None)
             budget = torch.cuda.get_device_properties(device).total_memory // 8
-        from .references import References
+        from .checking.references import References
 
         self.references = References(device, budget)
         self.company = Company(self.bench.recover)

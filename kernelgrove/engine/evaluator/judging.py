@@ -15,13 +15,13 @@ from kernelgrove.model import EvaluationRequest, EvaluationResult, Outcome, Prov
 from kernelgrove.problems.parsing import parse
 
 from . import sandbox
-from .arena import CudaError
-from .judged_reference import JudgedReference
-from .laps import Laps
+from .checking.judged_reference import JudgedReference
 from .lint import lint
-from .protocol import ProtocolBreak, clean
-from .sitting import Again, Bench, Figures, Rejected, Restless, Sitting, Wrong
-from .workers import WorkerDied, WorkerFailed, WorkerTimeout
+from .sittings.laps import Laps
+from .sittings.sitting import Again, Bench, Figures, Rejected, Restless, Sitting, Wrong
+from .wire.arena import CudaError
+from .wire.protocol import ProtocolBreak, clean
+from .workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 
 #: A file that is longer is refused: parsing it would keep the judge busy for seconds.
 _MOST_BYTES = 1 << 18

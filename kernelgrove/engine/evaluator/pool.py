@@ -29,7 +29,7 @@ from kernelgrove.model import (
     Stage,
 )
 
-from .protocol import PROTOCOL_VERSION, PeerGone, receive_stream, send_stream
+from .wire.protocol import PROTOCOL_VERSION, PeerGone, receive_stream, send_stream
 
 #: What a judge's environment keeps: where programs and libraries are, never a key.
 _KEPT = frozenset("PATH HOME TMPDIR LANG LC_ALL LD_LIBRARY_PATH CUDA_HOME CUDA_VISIBLE_DEVICES USER LOGNAME".split())

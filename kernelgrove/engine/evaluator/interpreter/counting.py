@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..work import Work
+from ..wire.work import Work
 from . import adapter, labels, sampling
 from .builder import Builder
 from .errors import CountingLimit, KernelError, NeedsValues, candidate_line

@@ -10,7 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..work import Work
+from ..wire.work import Work
 from .operators import Call, count, fused_attention
 from .reductions import op_name
 from .traffic import operands, tensors, touched

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..work import Compiled
+from ..wire.work import Compiled
 from . import driver
 
 #: Longest part of a compiler's message that is worth passing on to a proposer.

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..work import Compiled, Work
+from ..wire.work import Compiled, Work
 
 #: Share of the datasheet's bandwidth that a large copy reaches: 4.3 of 4.8 TB/s on the H200, as measured.
 DRAM_EFFICIENCY = 0.9

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..work import Work
+from ..wire.work import Work
 from .reductions import (
     BATCH_NORMS,
     CONVOLUTIONS,

@@ -17,21 +17,21 @@ import torch
 from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import Basis, EvaluationRequest, Stage
 
-from . import sandbox
-from .arena import Arena, Slot, Spec, lay_out
-from .correctness import Expected, Verdict, compare, describe_mismatch
-from .judged_reference import Case, JudgedReference, Weights
+from .. import sandbox
+from ..checking.correctness import Expected, Verdict, compare, describe_mismatch
+from ..checking.judged_reference import Case, JudgedReference, Weights
+from ..checking.randomness import real
+from ..checking.tensors import identical
+from ..checking.values import compare_value
+from ..checking.variants import gaps
+from ..wire.arena import Arena, Slot, Spec, lay_out
+from ..wire.protocol import ProtocolBreak, Reply
+from ..wire.structure import DESCRIBED
+from ..workers.handle import Prepared, Worker
+from ..workers.queues import one_is_enough
 from .laps import Laps
 from .locks import Turns
-from .protocol import ProtocolBreak, Reply
-from .queues import one_is_enough
-from .randomness import real
-from .structure import DESCRIBED
 from .tenancy import Tenancy
-from .tensors import identical
-from .values import compare_value
-from .variants import gaps
-from .workers import Prepared, Worker
 
 #: A case of so many bytes makes the judge give back what it can before the worker goes on.
 _MUCH = 1 << 30

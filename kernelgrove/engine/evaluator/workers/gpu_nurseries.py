@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from . import sandbox
+from .. import sandbox
 from .nurseries import Standby
 
 _HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)

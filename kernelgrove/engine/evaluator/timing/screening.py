@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import statistics
 
-from .protocol import ProtocolBreak, Reply, finite_floats
-from .sitting import Sitting
-from .timing import Figure, Round, figure, repetitions
+from ..sittings.sitting import Sitting
+from ..wire.protocol import ProtocolBreak, Reply, finite_floats
+from .figures import Figure, Round, figure, repetitions
 
 _BUDGET_MS = 200.0  # of GPU time for the timed calls of one candidate, all rounds together
 _ROUNDS = 4

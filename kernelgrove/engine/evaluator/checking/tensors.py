@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .arena import Spec
+from ..wire.arena import Spec
 
 
 def is_tensor(value: Any) -> bool:

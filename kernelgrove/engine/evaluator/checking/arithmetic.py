@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .projection.reductions import CONVOLUTIONS, PRODUCTS, LongestReduction, op_name
+from ..projection.reductions import CONVOLUTIONS, PRODUCTS, LongestReduction, op_name
 
 
 class Operators(LongestReduction):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .judged_reference import JudgedReference
+from ..checking.judged_reference import JudgedReference
 
 #: Of the time that the compulsory bytes take at the data sheet's bandwidth. FLOPs set no floor: honest algebra
 #: removes them.

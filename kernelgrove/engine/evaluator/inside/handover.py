@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .arena import torch_dtype
-from .structure import DESCRIBED, described, label
+from ..wire.arena import torch_dtype
+from ..wire.structure import DESCRIBED, described, label
 
 #: The leaves of an output with their paths (``structure.flatten``), and what the judge wants: path and slot of each.
 Leaves = Sequence[tuple[str, Any]]

@@ -85,8 +85,8 @@ def describe(samples: Sequence[float]) -> dict[str, float]:
 
 def middle(samples: Sequence[float]) -> float:
     """Their interquartile mean: of the middle half of them. As deaf to a few slow calls as the median. But where calls
-    fall into groups, as a GPU's do (``parity.py``: 35.4 and 36.1 µs), the median jumps from one to the other: of twenty
-    judgements of one kernel it lies 0.9 % apart, this 0.7 (docs/benchmarks/evaluator-h200.md)."""
+    fall into two groups of about the same size, as a GPU's do (``inside/parity.py``: 35.4 and 36.1 µs), the median lies
+    in the gap between them, and jumps."""
     ordered = sorted(samples)
     cut = len(ordered) // 4
     return statistics.fmean(ordered[cut : len(ordered) - cut])

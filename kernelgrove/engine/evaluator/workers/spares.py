@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from kernelgrove.errors import KernelGroveError
 
-from .workers import Worker
+from .handle import Worker
 
 _THREADS = 2  # that make new ones: the driver makes one context after another
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from kernelgrove.errors import EvaluatorError
 
-from . import sandbox
-from .protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, send_with_fds
-from .workers import KILL_LIMIT_S, Prepared, Worker, WorkerDied, WorkerTimeout
+from .. import sandbox
+from ..wire.protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, send_with_fds
+from .handle import KILL_LIMIT_S, Prepared, Worker, WorkerDied, WorkerTimeout
 
 _OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
 _NOTICE_S = 1.0  # in which a nursery's death is noticed
@@ -319,7 +319,7 @@ def import_paths() -> list[str]:
     """The ``sys.path`` of a nursery: this package's root first (taken off again once it is imported), then what holds
     the standard library, torch, triton and numpy. Other folders of the caller's are none of a worker's business, and
     a copy of some library in one of them would shadow the one that a worker may read."""
-    root = str(Path(__file__).resolve().parents[3])
+    root = str(Path(__file__).resolve().parents[4])
     own = (sys.prefix, sys.base_prefix)
     kept = [
         path
@@ -332,5 +332,5 @@ def import_paths() -> list[str]:
 def _command(mode: str, fd: int, paths: list[str]) -> list[str]:
     """The command line that starts a nursery: isolated (``-I``), with *paths* as its ``sys.path``."""
     program = f"import sys; sys.path[:] = {json.dumps(paths)}; "
-    program += f"from kernelgrove.engine.evaluator.nursery import main; main({fd}, {mode!r})"
+    program += f"from kernelgrove.engine.evaluator.inside.nursery import main; main({fd}, {mode!r})"
     return [sys.executable, "-I", "-c", program]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import sandbox
-from .protocol import PeerGone, Reply, fresh_number, parse_reply, send_with_fds
-from .replies import checked
+from .. import sandbox
+from ..wire.protocol import PeerGone, Reply, fresh_number, parse_reply, send_with_fds
+from ..wire.replies import checked
 
 if TYPE_CHECKING:
     from .nurseries import Nursery

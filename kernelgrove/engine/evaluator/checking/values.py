@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from ..wire.structure import described, flatten
 from .correctness import Expected, Verdict, compare, expect_floating
-from .structure import described, flatten
 
 #: By what share the inputs are changed, and how often, to see what a float is sensitive to.
 _SHARE, _DRAWS = 2.0**-7, 3

@@ -1,7 +1,7 @@
 """The worker's side of sealed timing: a chunk of calls queued behind a stalled stream, then waited for.
 
 The judge says where inputs and outputs of each call lie, lets the calls be queued, completes the inputs, starts the
-stream, and stops its clock when the outputs are there (``sealing.py``). Standard library and torch only.
+stream, and stops its clock when the outputs are there (``timing/sealing.py``). Standard library and torch only.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from ..wire.arena import CudaArena, Slot
+from ..wire.structure import flatten, unpack
 from . import handover
-from .arena import CudaArena, Slot
 from .parity import Parity, memset
-from .structure import flatten, unpack
 
 
 @dataclass(frozen=True)

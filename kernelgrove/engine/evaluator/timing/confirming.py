@@ -15,13 +15,13 @@ from types import TracebackType
 
 import torch
 
-from .arena import CudaArena, CudaError
+from ..sittings.sitting import Again, Sitting
+from ..wire.arena import CudaArena, CudaError
+from ..workers.handle import Worker, WorkerDied, WorkerFailed, WorkerTimeout
+from .figures import Chunk, Figure, Ratio, calls_a_chunk, middle, ratio, sealed, serial_delta
 from .memory import trim
 from .sealing import Ground, Pending, Round, Sealed, Stuck, empty_chunk
-from .sitting import Again, Sitting
 from .slots import Filled, Layout
-from .timing import Chunk, Figure, Ratio, calls_a_chunk, middle, ratio, sealed, serial_delta
-from .workers import Worker, WorkerDied, WorkerFailed, WorkerTimeout
 
 #: Work in one chunk, ms, as far as memory and queue allow.
 AIM_MS = 30.0
@@ -121,7 +121,7 @@ class Seat:
         room = min(_MEMORY, memory)
         if layout.size(2) > room:
             raise NoRoom
-        # Before every second call is a launch more (parity.py).
+        # Before every second call is a launch more (inside/parity.py).
         queue = max(1, 2 * _QUEUE // (2 * (sitting.launches + 2 + len(self.case.expected)) + 1))
         self.calls = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, queue)
         while True:

@@ -19,23 +19,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import sandbox, worker
-from .protocol import PeerGone, receive_with_fds, send_with_fds
-from .sandbox.processes import Killing
+from .. import sandbox
+from ..sandbox.processes import Killing
+from ..wire.protocol import PeerGone, receive_with_fds, send_with_fds
+from . import worker
 
 
 def main(fd: int, mode: str) -> None:
     """Import what workers need, say ``ready``, then fork and reap until the judge hangs up."""
     sock = socket.socket(fileno=fd)
     if mode == "interpret":
-        from .interpreter import counting, devices, watching  # noqa: F401 - imported once, for every worker
-        from .interpreter.adapter import install
-        from .projection import aten  # noqa: F401
+        from ..interpreter import counting, devices, watching  # noqa: F401 - imported once, for every worker
+        from ..interpreter.adapter import install
+        from ..projection import aten  # noqa: F401
 
         install()
     elif mode == "compile":
-        from .interpreter import devices  # noqa: F401
-        from .projection import compiling  # noqa: F401
+        from ..interpreter import devices  # noqa: F401
+        from ..projection import compiling  # noqa: F401
     _import_ahead(mode)
     if "site-packages" not in sys.path[0]:
         del sys.path[0]  # the folder that this package came from; a candidate has no business there

@@ -27,17 +27,17 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from .arena import CudaArena, Spec, torch_dtype
-from .correctness import Verdict, compare
-from .judged_reference import Case
-from .protocol import ProtocolBreak, Reply, finite_floats
-from .sitting import Rejected, Sitting, Wrong
+from ..checking.correctness import Verdict, compare
+from ..checking.judged_reference import Case
+from ..checking.tensors import identical, is_tensor
+from ..checking.values import compare_value
+from ..sittings.sitting import Rejected, Sitting, Wrong
+from ..wire.arena import CudaArena, Spec, torch_dtype
+from ..wire.protocol import ProtocolBreak, Reply, finite_floats
+from ..wire.structure import flatten
+from ..workers.handle import Worker, WorkerTimeout
+from .figures import Chunk
 from .slots import Filled, Layout, Slots
-from .structure import flatten
-from .tensors import identical, is_tensor
-from .timing import Chunk
-from .values import compare_value
-from .workers import Worker, WorkerTimeout
 
 #: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
 _DRAWN, _SLOW_DRAW_S = 4, 0.03

@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 
-from . import candidate, handover, provenance, sandbox
-from .arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
+from .. import sandbox
+from ..wire.arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
+from ..wire.protocol import PeerGone, Reply, fitting, receive_with_fds, send_reply, shorten
+from ..wire.structure import flatten, unpack
+from . import candidate, handover, provenance
 from .chunks import Chunks
 from .parity import Parity, memset
-from .protocol import PeerGone, Reply, fitting, receive_with_fds, send_reply, shorten
-from .structure import flatten, unpack
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Worker:
         self.logical = assignment.device
         self._adopt: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
         if assignment.mode != "cuda":
-            from .interpreter import devices
+            from ..interpreter import devices
 
             devices.pretend(assignment.facts, assignment.device)
             self.logical, self._adopt = "cuda", devices.adopt
@@ -145,7 +146,7 @@ class Worker:
         assert self.arena is not None and self.program is not None
         inputs = unpack(_read(fds[0]), self._views(request["inputs"]))
         if self.assignment.mode == "interpret":
-            from .interpreter.watching import watch
+            from ..interpreter.watching import watch
 
             with watch(leaf for _, leaf in flatten(inputs) if isinstance(leaf, torch.Tensor)) as seen:
                 output = self.program.forward(inputs, request["seed"])
@@ -257,9 +258,9 @@ class Worker:
 
     def count(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """What one forward at full size does, counted on meta tensors in the interpreter."""
-        from .interpreter.counting import counting
-        from .projection.aten import AtenCounter
-        from .work import Work
+        from ..interpreter.counting import counting
+        from ..projection.aten import AtenCounter
+        from ..wire.work import Work
 
         works: list[Work] = []
         construct, forward = self._dry(request, fds)
@@ -275,7 +276,7 @@ class Worker:
 
     def compile(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """Compile for the target what one forward at full size would launch."""
-        from .projection.compiling import CompileFailed, compile_launches
+        from ..projection.compiling import CompileFailed, compile_launches
 
         construct, forward = self._dry(request, fds)
         torch.cuda._sleep = lambda cycles: None  # it would end a dry launch, and compiles nothing

@@ -24,16 +24,16 @@ import torch
 
 from kernelgrove.model import EvaluationRequest
 
-from .arena import CudaArena, CudaError
+from ..checking.judged_reference import JudgedReference
+from ..sittings.laps import Laps
+from ..sittings.sitting import Again, Bench, Rejected, Sitting, Wrong
+from ..wire.arena import CudaArena, CudaError
+from ..wire.protocol import PROTOCOL_VERSION, ProtocolBreak
+from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 from .confirming import Empties, NoRoom, Seat, confirm
-from .judged_reference import JudgedReference
-from .laps import Laps
+from .figures import Figure
 from .memory import memory_share
-from .protocol import PROTOCOL_VERSION, ProtocolBreak
 from .screening import glance, screen
-from .sitting import Again, Bench, Rejected, Sitting, Wrong
-from .timing import Figure
-from .workers import WorkerDied, WorkerFailed, WorkerTimeout
 
 _LIMIT_S = 300.0  # for torch.compile; max-autotune tries many kernels
 _EAGER = "\n\nModelNew = Model\n"

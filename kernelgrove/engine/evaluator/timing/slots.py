@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from .arena import ALIGNMENT, Arena, Slot, Spec, lay_out, torch_dtype
-from .judged_reference import Case
-from .sitting import POISON
-from .structure import pack
-from .tensors import is_tensor
+from ..checking.judged_reference import Case
+from ..checking.tensors import is_tensor
+from ..sittings.sitting import POISON
+from ..wire.arena import ALIGNMENT, Arena, Slot, Spec, lay_out, torch_dtype
+from ..wire.structure import pack
 
 #: One element in so many of each output is looked at while the clock runs.
 SAMPLE = 256

@@ -9,9 +9,9 @@ import torch
 from kernelgrove.model import Instance
 from kernelgrove.problems.reference import Reference
 
-from .arena import Spec
-from .structure import pack
-from .tensors import is_tensor
+from ..checking.tensors import is_tensor
+from ..wire.arena import Spec
+from ..wire.structure import pack
 
 
 class Dry:

@@ -24,11 +24,11 @@ from kernelgrove.model import Instance
 from kernelgrove.problems.audit import weaknesses
 from kernelgrove.problems.reference import Reference, drawing, seed_torch
 
-from .arena import Spec, distinct, torch_dtype
+from ..wire.arena import Spec, distinct, torch_dtype
+from ..wire.structure import described, flatten, pack
 from .arithmetic import Operators, lowest_arithmetic
 from .correctness import Expected, compare, expect, expect_random, floor, unravel
 from .randomness import DRAWS
-from .structure import described, flatten, pack
 from .tensors import clone, close, identical, is_tensor
 from .values import expect_value, sensitivities
 from .variants import VARIANTS, Variant, apply

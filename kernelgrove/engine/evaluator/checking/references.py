@@ -8,7 +8,7 @@ from collections import OrderedDict
 from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import Instance
 
-from .candidate import set_precision
+from ..inside.candidate import set_precision
 from .judged_reference import JudgedReference
 
 _REFERENCES = 8  # that are kept

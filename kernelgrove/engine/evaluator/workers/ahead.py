@@ -18,11 +18,11 @@ from typing import Any
 from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import Backend, EvaluationRequest
 
-from . import sandbox
+from .. import sandbox
+from ..wire.protocol import ProtocolBreak, Reply
 from .dry import Dry
+from .handle import CACHES, Prepared, WorkerDied, WorkerFailed, WorkerTimeout
 from .nurseries import Standby
-from .protocol import ProtocolBreak, Reply
-from .workers import CACHES, Prepared, WorkerDied, WorkerFailed, WorkerTimeout
 
 #: A dry launch takes some 0.6 s. One that takes so long hangs, or compiles very much: the candidate's own first call,
 #: which has its whole limit yet, will tell.

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from .arena import distinct
-from .protocol import shorten
+from ..wire.arena import distinct
+from ..wire.protocol import shorten
 
 FILE_NAME = "candidate.py"
 

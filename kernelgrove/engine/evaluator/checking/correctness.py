@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from .arena import Spec
+from ..wire.arena import Spec
+from ..wire.structure import described, label
 from .randomness import Draws, real
-from .structure import described, label
 
 _EPS_FP32 = torch.finfo(torch.float32).eps
 _MIN_ROW = 32

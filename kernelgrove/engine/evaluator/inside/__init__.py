@@ -1,0 +1,1 @@
+"""What runs in a worker, and in the nursery that forks it: with the standard library, torch and triton alone."""

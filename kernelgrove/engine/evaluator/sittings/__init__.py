@@ -1,0 +1,1 @@
+"""One worker held against a reference, and whose turn it is."""

@@ -1,0 +1,1 @@
+"""From claims and the judge's clock to a figure, and what it is compared with."""

@@ -1,0 +1,1 @@
+"""What passes between the evaluator's processes: messages, shared memory, and how nested values are written down."""

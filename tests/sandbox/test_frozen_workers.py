@@ -131,8 +131,9 @@ def test_a_nursery_that_dies_in_the_middle_of_a_fork_is_replaced(bench: CpuBench
 LATE = """
 import os, signal, socket, time
 from types import SimpleNamespace
-from kernelgrove.engine.evaluator import nursery, sandbox
-from kernelgrove.engine.evaluator.protocol import receive_with_fds
+from kernelgrove.engine.evaluator import sandbox
+from kernelgrove.engine.evaluator.inside import nursery
+from kernelgrove.engine.evaluator.wire.protocol import receive_with_fds
 
 answers = iter([False, True])
 def killing(pid, uid):

@@ -18,7 +18,7 @@ from kernelgrove.errors import EvaluatorError
 EVALUATOR = """
 import sys, threading, time
 from pathlib import Path
-from kernelgrove.engine.evaluator.tenancy import Tenancy
+from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
 
 tenancy = Tenancy(Path(sys.argv[1]), turn_s=0.05)
 print("ready", flush=True)
@@ -89,7 +89,7 @@ def test_one_that_is_killed_gives_the_gpu_up(path: Path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kernelgrove.engine.evaluator.tenancy import Tenancy
+from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
 with Tenancy(Path(sys.argv[1])).stay():
     print("inside", flush=True)
     time.sleep(60)

@@ -5,7 +5,6 @@ Seeds are drawn from the system's randomness when a reference is first used, and
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 import secrets
@@ -22,13 +21,14 @@ import torch
 from kernelgrove.errors import ProblemError
 from kernelgrove.model import Instance
 from kernelgrove.problems.audit import weaknesses
-from kernelgrove.problems.reference import Reference, drawing, seed_torch
+from kernelgrove.problems.reference import Reference
 
-from ..wire.arena import Spec, distinct, torch_dtype
+from ..wire.arena import Spec, torch_dtype
 from ..wire.structure import described, flatten, pack
 from .arithmetic import Operators, lowest_arithmetic
 from .correctness import Expected, compare, expect, expect_random, floor, unravel
 from .randomness import DRAWS
+from .running import Weights, exact_forward, forward, forward_again
 from .tensors import clone, close, identical, is_tensor
 from .values import expect_value, sensitivities
 from .variants import VARIANTS, Variant, apply
@@ -36,18 +36,8 @@ from .variants import VARIANTS, Variant, apply
 #: Draws of the weights: as given, again, and again with what every seed leaves alike changed.
 _DRAWS = 3
 _DRAWS_AT_MOST = 4  # of inputs, for outputs of the same shapes
-_LITTLE = 4 << 30  # bytes that there are on any GPU
 #: Draws of the outputs that tell which of them are random, once one is.
 _LOOKS = 4
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One draw: the seed that constructs both sides, and the reference's state under it."""
-
-    seed: int
-    model: torch.nn.Module
-    state: list[tuple[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -94,11 +84,7 @@ class JudgedReference:
         with self._lock:
             if draw not in self._weights:
                 seed = self._weight_seeds[draw]
-                model = self.reference.make(seed, self.device)
-                if draw == 2:
-                    _disturb(model, seed)
-                state = [(name, value.detach().clone()) for name, value in model.state_dict().items()]
-                self._weights[draw] = Weights(seed, model, state)
+                self._weights[draw] = Weights.of(self.reference.make(seed, self.device), seed, disturbed=draw == 2)
             return self._weights[draw]
 
     def case(self, number: int, draw: int = 0) -> Case:
@@ -258,7 +244,7 @@ class JudgedReference:
         tensors = [leaf for _, leaf in flatten(inputs) if is_tensor(leaf)]
         tensors[number][unravel(at, tuple(tensors[number].shape))] = float("nan")
         with self._lock:
-            output = self._forward(self.weights(0), inputs, 0)
+            output = forward(self.weights(0), inputs, 0)
         leaves = [leaf for _, leaf in flatten(output) if is_tensor(leaf) and leaf.dtype.is_floating_point]
         return any(bool(leaf.isnan().any()) for leaf in leaves)
 
@@ -268,7 +254,7 @@ class JudgedReference:
         with self._lock:
             if self._resizes is None:
                 given = self._inputs(self._seeds[_DRAWS])
-                leaves = flatten(self._forward(self.weights(0), given, 0), ordered=True)
+                leaves = flatten(forward(self.weights(0), given, 0), ordered=True)
                 specs = [Spec.of(leaf) if is_tensor(leaf) else None for _, leaf in leaves]
                 self._resizes = specs != [expected.spec for expected in self.case(0).expected]
             return self._resizes
@@ -279,12 +265,10 @@ class JudgedReference:
         with self._lock:
             if self._stateful is None:
                 weights, inputs = self.weights(0), self._inputs(self._seeds[0])
-                first = self._forward(weights, clone(inputs), 0)
+                first = forward(weights, clone(inputs), 0)
                 if self._random is None:
                     self.case(0)
-                with drawing, torch.no_grad():
-                    seed_torch(0)
-                    second = weights.model(*clone(inputs))
+                second = forward_again(weights, clone(inputs), 0)
                 pairs = zip(flatten(first, ordered=True), flatten(second, ordered=True), strict=True)
                 self._stateful = not self._random and any(is_tensor(a) and not close(a, b) for (_, a), (_, b) in pairs)
             return self._stateful
@@ -300,7 +284,7 @@ class JudgedReference:
         used = clone(inputs)
         reduction = Operators()
         with reduction:
-            own = self._forward(weights, used, forward_seed)
+            own = forward(weights, used, forward_seed)
         after = [leaf for _, leaf in flatten(used) if is_tensor(leaf)]
         mutable = frozenset(i for i, (a, b) in enumerate(zip(masters, after, strict=True)) if not identical(a, b))
         del used, after  # of a large problem there is no room for what nobody needs
@@ -308,10 +292,10 @@ class JudgedReference:
         if self._random is None:
             self._random = self._differing(weights, inputs, forward_seed, leaves)
         certain = len(self._random) < len(leaves)
-        exact = self._exact(weights, inputs, forward_seed) if certain else None
+        exact = exact_forward(weights, inputs, forward_seed) if certain else None
         exact_leaves: Sequence[tuple[str, Any]] = flatten(exact, ordered=True) if exact is not None else []
         arithmetic = lowest_arithmetic(self.precision, self.device, reduction)
-        scales = sensitivities(partial(self._forward, weights, seed=forward_seed), inputs, own)
+        scales = sensitivities(partial(forward, weights, seed=forward_seed), inputs, own)
         expected = []
         for index, (path, leaf) in enumerate(leaves):
             random = path in self._random
@@ -326,7 +310,7 @@ class JudgedReference:
                 expected.append(expect(path, leaf, wanted, reduction.k, arithmetic, least))
         if self._random:
             for number in range(DRAWS):
-                drawn = flatten(self._forward(weights, clone(inputs), forward_seed + 1 + number), ordered=True)
+                drawn = flatten(forward(weights, clone(inputs), forward_seed + 1 + number), ordered=True)
                 for (_, leaf), one in zip(drawn, expected, strict=True):
                     if one.draws is not None:
                         one.draws.add(leaf)
@@ -342,52 +326,11 @@ class JudgedReference:
         """Paths of those of *leaves*, the outputs under *seed*, that come out differently under others."""
         found = set()
         for number in range(_LOOKS):
-            again = flatten(self._forward(weights, clone(inputs), seed + 1 + number), ordered=True)
+            again = flatten(forward(weights, clone(inputs), seed + 1 + number), ordered=True)
             found |= {path for (path, a), (_, b) in zip(leaves, again, strict=True) if not _alike(a, b)}
             if not found:
                 break
         return frozenset(found)
-
-    def _forward(self, weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
-        with drawing, torch.no_grad():
-            own = weights.model.state_dict()
-            for name, value in weights.state:
-                distinct(own[name]).copy_(distinct(value, own[name]))
-            seed_torch(seed)
-            return weights.model(*inputs)
-
-    def _exact(self, weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
-        """The reference in fp64, or None where it cannot run so (its own casts, no memory)."""
-        try:
-            need = sum(t.numel() for _, t in flatten(list(inputs)) if is_tensor(t)) * 8 * 6
-            # Asking the driver takes milliseconds while it makes contexts for others: not for what fits any GPU.
-            asked = self.device.startswith("cuda") and need > _LITTLE
-            if asked and need > torch.cuda.mem_get_info(self.device)[0]:
-                return None
-            model = copy.deepcopy(weights.model)
-            own = model.state_dict()
-            with drawing, torch.no_grad():
-                for name, value in weights.state:
-                    distinct(own[name]).copy_(distinct(value, own[name]))
-                model = model.double()
-                seed_torch(seed)
-                output = model(*clone(inputs, torch.float64))
-            for _, leaf in flatten(output):
-                if is_tensor(leaf) and leaf.dtype in (torch.float32, torch.float16, torch.bfloat16):
-                    return None  # it casts inside: its fp64 is not one
-            return output
-        except (RuntimeError, TypeError, ValueError, NotImplementedError):
-            return None
-
-
-def _disturb(model: torch.nn.Module, seed: int) -> None:
-    """Change parameters whose elements are all equal: a kernel that leaves them out would otherwise never show."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.numel() > 1 and bool((parameter == parameter.reshape(-1)[0]).all()):
-                noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 0.5 - 0.25
-                parameter.add_(noise.to(parameter))
 
 
 def _alike(a: Any, b: Any) -> bool:

@@ -19,8 +19,9 @@ from kernelgrove.model import Basis, EvaluationRequest, Stage
 
 from .. import sandbox
 from ..checking.correctness import Expected, Verdict, compare, describe_mismatch
-from ..checking.judged_reference import Case, JudgedReference, Weights
+from ..checking.judged_reference import Case, JudgedReference
 from ..checking.randomness import real
+from ..checking.running import Weights
 from ..checking.tensors import identical
 from ..checking.values import compare_value
 from ..checking.variants import gaps

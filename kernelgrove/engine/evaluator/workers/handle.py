@@ -10,14 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .. import sandbox
 from ..wire.protocol import PeerGone, Reply, fresh_number, parse_reply, send_with_fds
 from ..wire.replies import checked
-
-if TYPE_CHECKING:
-    from .nurseries import Nursery
 
 #: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
 TRITON_CACHE = "triton"
@@ -52,11 +49,32 @@ class Prepared:
     refused: bool = False  # by the compiler, for the reason in ``note``
 
 
+class Owner(Protocol):
+    """Who forked a worker: the nursery, as far as a worker asks it anything. By its pid."""
+
+    def kill(self, pid: int) -> None: ...
+
+    def distrust(self, pid: int) -> None:
+        """It is about to run a candidate."""
+
+    def slept_s(self, pid: int) -> float:
+        """How long it has been stopped in all, seconds, which does not count against its limits."""
+
+    def exit_words(self, pid: int, timeout_s: float) -> str | None:
+        """How it ended, or None if it has not within *timeout_s*."""
+
+    def is_clean(self, pid: int) -> bool:
+        """Whether it has ended, and all that it started."""
+
+    def forget(self, pid: int, haunted: sandbox.PrivateUser | None = None) -> None:
+        """Drop what is known of it. No other worker gets the user *haunted*."""
+
+
 class Worker:
     """One worker. Not thread-safe: one request at a time."""
 
     def __init__(
-        self, owner: Nursery, sock: socket.socket, pid: int, scratch: str, user: sandbox.PrivateUser | None
+        self, owner: Owner, sock: socket.socket, pid: int, scratch: str, user: sandbox.PrivateUser | None
     ) -> None:
         self._owner = owner
         self._user = user

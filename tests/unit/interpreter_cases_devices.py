@@ -11,7 +11,7 @@ import triton.language as tl
 from interpreter_cases import FACTS
 from torch import nn
 
-from kernelgrove.engine.evaluator.interpreter import KernelError, OutOfBounds, adopt, pretend, watch
+from kernelgrove.engine.evaluator.interpreter import KernelError, NeedsGpu, OutOfBounds, adopt, pretend, watch
 
 
 def raises(kind, words, function):
@@ -112,7 +112,7 @@ def case_torch_cuda_answers_for_the_target():
         assert (torch.rand(2, 2, device="cuda") @ torch.rand(2, 2, device="cuda")).dtype == torch.bfloat16
     with torch.cuda.amp.autocast():
         assert nn.Linear(2, 2).cuda()(torch.rand(2, 2).cuda()).dtype == torch.float16
-    raises(NotImplementedError, "CUDA graphs", torch.cuda.CUDAGraph)
+    raises(NeedsGpu, "CUDA graphs", torch.cuda.CUDAGraph)
     assert triton.runtime.driver.active.get_current_target().arch == 90
     assert triton.testing.do_bench(lambda: None) == 1.0
     assert triton.runtime.driver.active.get_active_torch_device() == torch.device("cuda:0")
@@ -207,7 +207,7 @@ def case_errors_name_the_kernel_and_the_line():
     assert isinstance(error, KernelError) and error.kernel == "wrong_kernel" and "tl.exponentiate(tl.load" in str(error)
     assert type(error).__name__ == "AttributeError" and "InterpreterError" not in str(error)
     raises(ValueError, "power of 2", lambda: wrong_kernel[(1,)](x, 1))
-    raises(NotImplementedError, "inline assembly", lambda: wrong_kernel[(1,)](x, 2))
+    raises(NeedsGpu, "inline assembly", lambda: wrong_kernel[(1,)](x, 2))
     raises(TypeError, "has no truth value", lambda: wrong_kernel[(1,)](x, 3))
     inner = raises(KeyError, "absent", lambda: wrong_kernel[(1,)](x, 4))
     assert '`return {}["absent"]`' in str(inner) and "in kernel wrong_kernel" in str(inner)

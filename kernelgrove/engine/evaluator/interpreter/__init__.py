@@ -23,6 +23,7 @@ _HOME = {
     "Watch": "watching",
     "CountingLimit": "errors",
     "KernelError": "errors",
+    "NeedsGpu": "errors",
     "NeedsValues": "errors",
     "OutOfBounds": "errors",
 }

@@ -13,6 +13,7 @@ import numpy as np
 import triton.language as tl
 
 from . import internals, libdevice
+from .errors import NeedsGpu
 from .formats import NARROW, Array, pack, value
 from .internals import Handle, np_dtype
 
@@ -157,7 +158,7 @@ class Builder(internals.StockBuilder):  # type: ignore[misc]
         if asm.startswith("griddepcontrol"):  # launch order between kernels: nothing to do where they run in turn
             return Handle(np.zeros(1, np.int32), tl.int32)
         first = asm.strip().splitlines()[0] if asm.strip() else asm
-        raise NotImplementedError(
+        raise NeedsGpu(
             f"inline assembly ({first.strip()}) cannot run in the interpreter: write it with tl operations, or judge "
             "this candidate on a GPU"
         )

@@ -300,7 +300,7 @@ def counting(record: Callable[[Work], None], sample: int = 3, limit: float = 20.
     semantic.builder = CountingBuilder()
     try:
         yield
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, TypeError) as error:
         if isinstance(error, (KernelError, CountingLimit)) or not any(word in str(error) for word in _VALUE_WORDS):
             raise
         with labels.truthfully():

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from .errors import NeedsGpu
+
 UNITS = 1 << 30
 
 
@@ -136,7 +138,7 @@ class _NoGraph:
     """CUDA graphs replay work without Python, which nothing here can."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        raise NotImplementedError(
+        raise NeedsGpu(
             "CUDA graphs cannot be captured without a GPU: launch the kernels directly, or judge this candidate on one"
         )
 

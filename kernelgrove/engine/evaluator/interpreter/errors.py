@@ -32,6 +32,10 @@ class NeedsValues(RuntimeError):
     """The candidate's host code reads a value, or a shape that depends on one, so it cannot be counted without data."""
 
 
+class NeedsGpu(NotImplementedError):
+    """The candidate uses what CUDA has and no interpreter can have: it can be judged on a GPU alone."""
+
+
 class CountingLimit(RuntimeError):
     """One program of a launch is too long to be interpreted within the time limit."""
 

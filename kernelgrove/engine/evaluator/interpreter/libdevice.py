@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .errors import NeedsGpu
 from .formats import Array
 
 Function = Callable[..., Any]
@@ -272,13 +273,13 @@ for _mode in "nzdu":
 def find(name: str, symbol: str) -> Function:
     """The function called ``name`` in libdevice, or the one behind the symbol (``__nv_tanhf``).
 
-    Raises ``NotImplementedError`` naming it where there is none.
+    Raises ``NeedsGpu`` naming it where there is none.
     """
     plain = symbol.removeprefix("__nv_")
     for known in (name, plain, plain.removesuffix("f"), plain.removesuffix("ll")):
         if known in TABLE:
             return TABLE[known]
-    raise NotImplementedError(f"the interpreter has no {name or symbol} ({symbol}): judge this candidate on a GPU")
+    raise NeedsGpu(f"the interpreter has no {name or symbol} ({symbol}): judge this candidate on a GPU")
 
 
 def install(semantic: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from kernelgrove.engine.evaluator.wire.arena import CpuArena, CudaArena
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
-from kernelgrove.engine.evaluator.workers.handle import Worker
+from kernelgrove.engine.evaluator.workers.handle import Order, Worker
 
 CANDIDATE = b"class ModelNew:\n    def __call__(self):\n        return 0\n"
 
@@ -44,7 +44,7 @@ def main() -> None:
     standby = bench.interpreting if options.device == "cpu" else bench.nursery
 
     def fork() -> Worker:
-        return standby.fork(options.device, bench.facts, "default", one_queue=not options.several_queues)
+        return standby.fork(options.device, bench.facts, Order(one_queue=not options.several_queues))
 
     empty = pack([], lambda _: False, [])
     forked, ready, frozen, thawed = [], [], [], []

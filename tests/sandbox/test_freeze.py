@@ -12,7 +12,7 @@ from kernelgrove.engine.evaluator.cpu_bench import CpuBench
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
-from kernelgrove.engine.evaluator.workers.handle import Worker, WorkerTimeout
+from kernelgrove.engine.evaluator.workers.handle import Order, Worker, WorkerTimeout
 from kernelgrove.engine.gpus.specs import find
 
 FORKS = b"""
@@ -40,7 +40,7 @@ def bench() -> Iterator[CpuBench]:
 
 @pytest.fixture
 def worker(bench: CpuBench) -> Iterator[Worker]:
-    with bench.fork("default") as worker:
+    with bench.fork(Order()) as worker:
         yield worker
 
 
@@ -71,12 +71,12 @@ def test_a_whole_tree_stands_still_and_goes_on(bench: CpuBench, worker: Worker):
 
 def test_who_is_kept_runs_and_who_is_trusted_too(bench: CpuBench, worker: Worker):
     load(worker, FORKS)
-    with bench.interpreting.frozen([worker]) as still, bench.fork("default") as trusted:
+    with bench.interpreting.frozen([worker]) as still, bench.fork(Order()) as trusted:
         assert still and "T" not in states(worker) and "T" not in states(trusted)
 
 
 def test_a_stopped_worker_can_be_ended(bench: CpuBench):
-    worker = bench.fork("default")
+    worker = bench.fork(Order())
     load(worker, FORKS)
     with bench.interpreting.frozen():
         started = time.monotonic()

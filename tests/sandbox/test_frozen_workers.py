@@ -16,7 +16,7 @@ from kernelgrove.engine.evaluator.cpu_bench import CpuBench
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
-from kernelgrove.engine.evaluator.workers.handle import Worker, WorkerDied
+from kernelgrove.engine.evaluator.workers.handle import Order, Worker, WorkerDied
 from kernelgrove.engine.evaluator.workers.nurseries import Nursery
 from kernelgrove.engine.gpus.specs import find
 
@@ -84,7 +84,7 @@ def counting(worker: Worker, before: list[str]) -> bool:
 
 
 def test_others_stand_still_and_go_on_afterwards(bench: CpuBench, arena: CpuArena):
-    with bench.fork("default") as busy, bench.fork("default") as timed:
+    with bench.fork(Order()) as busy, bench.fork(Order()) as timed:
         load(busy, arena, BUSY)
         while len(list(Path(busy.scratch).glob("*"))) < 4:
             time.sleep(0.01)
@@ -105,12 +105,12 @@ def test_others_stand_still_and_go_on_afterwards(bench: CpuBench, arena: CpuAren
 
 
 def test_a_nursery_that_dies_meanwhile_is_replaced(bench: CpuBench, arena: CpuArena):
-    with load(bench.fork("default"), arena, QUIET) as stopped:
+    with load(bench.fork(Order()), arena, QUIET) as stopped:
         with bench.interpreting.frozen():
             bench.interpreting._nursery._process.kill()
         with pytest.raises(WorkerDied, match="its nursery died"):
             load(stopped, arena, QUIET)
-    with bench.fork("default") as fresh:
+    with bench.fork(Order()) as fresh:
         load(fresh, arena, QUIET)
 
 
@@ -124,7 +124,7 @@ def test_a_nursery_that_dies_in_the_middle_of_a_fork_is_replaced(bench: CpuBench
         return fork(nursery, *args)
 
     monkeypatch.setattr(Nursery, "fork", dying)
-    with bench.interpreting.fork("cpu", bench.facts, "default") as worker:
+    with bench.interpreting.fork("cpu", bench.facts, Order()) as worker:
         assert died and worker.waiting
 
 

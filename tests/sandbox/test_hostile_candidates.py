@@ -23,7 +23,7 @@ from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
 from kernelgrove.engine.evaluator.workers.ahead import Ahead
 from kernelgrove.engine.evaluator.workers.gpu_nurseries import dry_nursery
-from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
+from kernelgrove.engine.evaluator.workers.handle import Order, WorkerFailed
 from kernelgrove.engine.gpus.specs import find
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Outcome
 
@@ -284,7 +284,7 @@ def test_deep_folders_are_removed_and_the_user_is_free_again(
     found = run(candidate("return launch(x)", DEEP))
     assert found.outcome is Outcome.OK, found.message
     assert all(user._claim.fileno() == -1 for user in claimed if user is not None)
-    with bench.fork("default") as worker:
+    with bench.fork(Order()) as worker:
         assert [path.name for path in Path(worker.scratch).parent.glob("w*")] == [Path(worker.scratch).name]
 
 
@@ -417,7 +417,7 @@ def test_outputs_whose_shape_hangs_on_values(run: Callable[..., EvaluationResult
 
 def test_a_user_that_is_not_free_is_not_given_away(bench: CpuBench, monkeypatch: pytest.MonkeyPatch):
     """Something of its last worker cannot be killed: the next must not be mistaken for it."""
-    worker = bench.fork("default")
+    worker = bench.fork(Order())
     if worker._user is None:
         pytest.skip("private users need root")
     monkeypatch.setattr(worker._owner, "is_clean", lambda pid: False)
@@ -431,7 +431,7 @@ def test_a_worker_is_told_how_many_hardware_queues_it_has(bench: CpuBench, one_q
     arena = CpuArena.create(4096)
     fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
     with (
-        bench.interpreting.fork("cpu", bench.facts, "default", one_queue=one_queue) as worker,
+        bench.interpreting.fork("cpu", bench.facts, Order(one_queue=one_queue)) as worker,
         pytest.raises(WorkerFailed, match=f"RuntimeError: {1 if one_queue else None}"),
     ):
         worker.ask("load", Reply.LOADED, 20.0, fields, [code, pack([], lambda _: False, []), arena.fd])

@@ -10,7 +10,7 @@ from kernelgrove.engine.evaluator import sandbox
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
-from kernelgrove.engine.evaluator.workers.handle import Worker, WorkerDied
+from kernelgrove.engine.evaluator.workers.handle import Order, Worker, WorkerDied
 from kernelgrove.engine.evaluator.workers.nurseries import Standby
 from kernelgrove.engine.gpus.specs import find
 
@@ -63,10 +63,10 @@ def load(worker: Worker, code: str) -> None:
 @pytest.mark.parametrize("child", [False, True])
 def test_who_holds_too_much_is_killed(nursery: Standby, child: bool):
     dies = pytest.raises(WorkerDied, match="shares or pins more than 128 MiB of the host's memory")
-    with nursery.fork("cpu", find("H100").facts(), "default") as worker, dies:
+    with nursery.fork("cpu", find("H100").facts(), Order()) as worker, dies:
         load(worker, HOARDER.format(size=2 * MOST, child=child, seconds=15))
 
 
 def test_who_holds_less_is_not(nursery: Standby):
-    with nursery.fork("cpu", find("H100").facts(), "default") as worker:
+    with nursery.fork("cpu", find("H100").facts(), Order()) as worker:
         load(worker, HOARDER.format(size=MOST // 2, child=False, seconds=2.5))

@@ -29,7 +29,7 @@ from .wire.protocol import Reply
 from .wire.structure import flatten
 from .wire.work import Compiled, Work
 from .workers.dry import Dry
-from .workers.handle import Prepared, Worker, WorkerFailed, WorkerTimeout
+from .workers.handle import Order, Prepared, Worker, WorkerFailed, WorkerTimeout
 from .workers.nurseries import Standby
 
 _COMPILE_LIMIT_S = 60.0
@@ -91,14 +91,8 @@ class CpuBench:
     def recover(self, least: int | None = None) -> None:
         """Nothing is kept that could be given back."""
 
-    def fork(
-        self,
-        precision: str,
-        prepared: Prepared | None = None,
-        rank: Rank = Rank.CANDIDATE,
-        one_queue: bool = False,
-    ) -> Worker:
-        return self.interpreting.fork("cpu", self.facts, precision, prepared)
+    def fork(self, order: Order, rank: Rank = Rank.CANDIDATE) -> Worker:
+        return self.interpreting.fork("cpu", self.facts, order)
 
     def arena(self, size: int) -> Arena:
         return CpuArena.create(size)
@@ -160,7 +154,7 @@ class CpuBench:
         """Raises WorkerFailed where the compiler refuses the kernel, WorkerTimeout where it does not end; whatever
         else goes wrong is "no projection"."""
         try:
-            with self.compiling.fork("meta", self.facts, request.precision) as worker:
+            with self.compiling.fork("meta", self.facts, Order(request.precision)) as worker:
                 limit = min(_COMPILE_LIMIT_S, request.timeout_s)
                 reply = worker.ask("compile", Reply.COMPILED, limit, *full.dry.request(request.code))
         except WorkerFailed as failed:
@@ -172,7 +166,7 @@ class CpuBench:
     def _count(self, full: FullSize, request: EvaluationRequest) -> list[Work] | str:
         """Counts, or in words why they cannot be had: a correct kernel is not failed for that."""
         try:
-            with self.interpreting.fork("meta", self.facts, request.precision) as worker:
+            with self.interpreting.fork("meta", self.facts, Order(request.precision)) as worker:
                 limit = min(_COUNT_LIMIT_S, request.timeout_s)
                 reply = worker.ask("count", Reply.COUNTED, limit, *full.dry.request(request.code))
         except WorkerFailed as failed:

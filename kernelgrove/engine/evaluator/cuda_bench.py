@@ -39,8 +39,7 @@ from .wire.protocol import Reply, finite_floats
 from .wire.structure import pack
 from .workers.ahead import Ahead
 from .workers.gpu_nurseries import Nurseries
-from .workers.handle import Prepared, Worker, WorkerFailed
-from .workers.queues import one_is_enough
+from .workers.handle import Order, Prepared, Worker, WorkerFailed
 from .workers.spares import Spares
 
 #: The flush before each screened call takes about 0.1 ms for this much on a data-centre GPU, in which Python gets
@@ -122,7 +121,7 @@ class CudaBench:
         self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
         # One that replaces a dead one is made while somebody is alone: it takes no turn.
         empties = Empties(
-            lambda: self.nursery.fork(self.device, self.facts, self._precision, one_queue=True), self.still
+            lambda: self.nursery.fork(self.device, self.facts, Order(self._precision, one_queue=True)), self.still
         )
         self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
         self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
@@ -133,23 +132,18 @@ class CudaBench:
 
     # ----------------------------------------------------------------------------------------- the bench
 
-    def fork(
-        self,
-        precision: str,
-        prepared: Prepared | None = None,
-        rank: Rank = Rank.CANDIDATE,
-        one_queue: bool = False,
-    ) -> Worker:
+    def fork(self, order: Order, rank: Rank = Rank.CANDIDATE) -> Worker:
         """A worker in waiting, or one made now where none waits, or it has to live at a certain path or to have several
         queues."""
-        if not one_queue or (prepared is not None and prepared.scratch is not None):
-            return self._forked(precision, rank, prepared, one_queue)
+        prepared = order.prepared
+        if not order.one_queue or (prepared is not None and prepared.scratch is not None):
+            return self._forked(order, rank)
         with self._lock:
-            if precision != self._precision:  # a judge works at one; nobody knew which before
+            if order.precision != self._precision:  # a judge works at one; nobody knew which before
                 self.spares.close()
-                self._precision = precision
+                self._precision = order.precision
                 self.spares = self._new_spares()
-        worker = self.spares.take() or self._forked(precision, rank)
+        worker = self.spares.take() or self._forked(replace(order, prepared=None), rank)
         if prepared is not None:
             worker.furnish(prepared.folder)
         return worker
@@ -215,7 +209,7 @@ class CudaBench:
         state = {
             **self.state.read(),
             "shared_with_others": self._shared,
-            "one_hardware_queue": one_is_enough(sitting.code),
+            "one_hardware_queue": sitting.one_queue,
         }
         figure = confirmed.figure if confirmed is not None else screened
         assert figure is not None
@@ -258,14 +252,14 @@ class CudaBench:
             "python": platform.python_version(),
         }
 
-    def _forked(self, precision: str, rank: Rank, prepared: Prepared | None = None, one_queue: bool = True) -> Worker:
+    def _forked(self, order: Order, rank: Rank) -> Worker:
         with self._forks.turn(rank), self.turns.shared():  # it uses the GPU: not while somebody is timed
-            return self.nursery.fork(self.device, self.facts, precision, prepared, one_queue)
+            return self.nursery.fork(self.device, self.facts, order)
 
     def _new_spares(self) -> Spares:
-        precision = self._precision
+        order = Order(self._precision, one_queue=True)
         count = min(self._parallel, _SPARES)
-        return Spares(lambda: self._forked(precision, Rank.SPARE), count, self._calibration)
+        return Spares(lambda: self._forked(order, Rank.SPARE), count, self._calibration)
 
     def close(self) -> None:
         self.spares.close()
@@ -317,7 +311,7 @@ class CudaBench:
         return self._calibration.result()
 
     def _calibrate(self) -> float:
-        with self.tenancy.stay(begun=True), self._forked("default", Rank.CALIBRATION) as worker:
+        with self.tenancy.stay(begun=True), self._forked(Order(one_queue=True), Rank.CALIBRATION) as worker:
             arena = self.arena(1 << 12)
             try:
                 fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}

@@ -74,7 +74,7 @@ class JudgedReference:
         self._stateful: bool | None = None
         self._resizes: bool | None = None
         self._weaknesses: dict[float | None, list[str]] = {}
-        self.moved: int | None = None  # compulsory bytes of a call, once somebody has counted them (physics.py)
+        self.moved: int | None = None  # compulsory bytes of a call, once somebody has counted them (timing/physics.py)
         self.init_tensors: list[torch.Tensor] = []
         self.init_packed = pack(self.reference.init_inputs(), is_tensor, self.init_tensors)
 

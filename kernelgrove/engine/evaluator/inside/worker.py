@@ -38,7 +38,7 @@ class Assignment:
     policy: sandbox.Policy
     facts: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "default"
-    one_queue: bool = False  # for all CUDA streams: see queues.py
+    one_queue: bool = False  # for all CUDA streams (workers/queues.py)
 
 
 def serve(sock: socket.socket, assignment: Assignment) -> None:

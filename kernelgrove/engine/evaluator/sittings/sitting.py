@@ -28,7 +28,7 @@ from ..checking.variants import gaps
 from ..wire.arena import Arena, Slot, Spec, lay_out
 from ..wire.protocol import ProtocolBreak, Reply
 from ..wire.structure import DESCRIBED
-from ..workers.handle import Prepared, Worker
+from ..workers.handle import Order, Prepared, Worker
 from ..workers.queues import one_is_enough
 from .laps import Laps
 from .locks import Turns
@@ -87,14 +87,8 @@ class Bench(Protocol):
         """Give memory back: the judge ran out of it, or a worker needs some. *least*: as long as not so many bytes are
         free."""
 
-    def fork(
-        self,
-        precision: str,
-        prepared: Prepared | None = None,
-        rank: Rank = Rank.CANDIDATE,
-        one_queue: bool = False,
-    ) -> Worker:
-        """A worker that was never used. *one_queue*: for all of its CUDA streams."""
+    def fork(self, order: Order, rank: Rank = Rank.CANDIDATE) -> Worker:
+        """A worker that was never used."""
 
     def arena(self, size: int) -> Arena: ...
 
@@ -121,6 +115,7 @@ class Sitting:
         self.trusted = False  # whether the code is the reference's own, of a baseline
         self.reference = reference
         self.code = code
+        self.one_queue = one_is_enough(code)
         self.timeout_s = timeout_s
         self.worker: Worker | None = None
         self.arena: Arena | None = None
@@ -153,7 +148,7 @@ class Sitting:
         """Get a worker. Not in a turn: making one takes a turn of its own."""
         with laps.lap("loading: worker"):
             rank = Rank.BASELINE if self.trusted else Rank.CANDIDATE
-            self.worker = self.bench.fork(precision, self.prepared, rank, one_is_enough(self.code))
+            self.worker = self.bench.fork(Order(precision, self.prepared, self.one_queue), rank)
         self.worker.left_s = self.budget_s
 
     def load(self, case: Case, precision: str, laps: Laps) -> None:

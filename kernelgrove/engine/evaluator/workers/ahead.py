@@ -21,7 +21,7 @@ from kernelgrove.model import Backend, EvaluationRequest
 from .. import sandbox
 from ..wire.protocol import ProtocolBreak, Reply
 from .dry import Dry
-from .handle import CACHES, Prepared, WorkerDied, WorkerFailed, WorkerTimeout
+from .handle import CACHES, Order, Prepared, WorkerDied, WorkerFailed, WorkerTimeout
 from .nurseries import Standby
 
 #: A dry launch takes some 0.6 s. One that takes so long hangs, or compiles very much: the candidate's own first call,
@@ -49,7 +49,7 @@ class Ahead:
         extension = request.backend == Backend.CUDA
         limit = _EXTENSION_LIMIT_S if extension else min(_LIMIT_S, request.timeout_s)
         try:
-            with self._nursery.fork("meta", self._facts, request.precision) as worker:
+            with self._nursery.fork("meta", self._facts, Order(request.precision)) as worker:
                 note, refused = "", False
                 try:
                     fields, blobs = dry.request(request.code)

@@ -17,8 +17,7 @@ from ..wire.protocol import PeerGone, Reply, fresh_number, parse_reply, send_wit
 from ..wire.replies import checked
 
 #: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
-TRITON_CACHE = "triton"
-CACHES = (TRITON_CACHE, "extensions")
+CACHES = ("triton", "extensions")
 KILL_LIMIT_S = 15.0  # a fork bomb of a thousand processes took 8 s
 
 
@@ -47,6 +46,16 @@ class Prepared:
     scratch: str | None = None
     note: str = ""  # what went wrong where not all was prepared
     refused: bool = False  # by the compiler, for the reason in ``note``
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is to be: its precision policy, what is *prepared* for it, and whether all of its CUDA streams
+    share *one_queue* (``queues.py``)."""
+
+    precision: str = "default"
+    prepared: Prepared | None = None
+    one_queue: bool = False
 
 
 class Owner(Protocol):

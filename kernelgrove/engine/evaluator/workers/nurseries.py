@@ -22,7 +22,7 @@ from kernelgrove.errors import EvaluatorError
 
 from .. import sandbox
 from ..wire.protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, send_with_fds
-from .handle import KILL_LIMIT_S, Prepared, Worker, WorkerDied, WorkerTimeout
+from .handle import KILL_LIMIT_S, Order, Worker, WorkerDied, WorkerTimeout
 
 _OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
 _NOTICE_S = 1.0  # in which a nursery's death is noticed
@@ -139,17 +139,9 @@ class Nursery:
             "Run `kernelgrove doctor`.",
         )
 
-    def fork(
-        self,
-        device: str,
-        facts: Mapping[str, Any],
-        precision: str,
-        prepared: Prepared | None = None,
-        one_queue: bool = False,
-        timeout_s: float = 30.0,
-    ) -> Worker:
-        """A fresh sandboxed worker, ready for a candidate, with what was *prepared* for it. *one_queue*: for all of its
-        CUDA streams."""
+    def fork(self, device: str, facts: Mapping[str, Any], order: Order, timeout_s: float = 30.0) -> Worker:
+        """A fresh sandboxed worker, ready for a candidate."""
+        prepared = order.prepared
         self.wait_ready()
         if prepared is None or prepared.scratch is None:
             scratch = tempfile.mkdtemp(prefix="w", dir=self._home.path)
@@ -163,7 +155,7 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = next(self._ids)
         message = {"op": "fork", "id": number, "mode": self.mode, "device": device, "facts": dict(facts)}
-        message |= {"policy": policy, "precision": precision, "one_queue": one_queue}
+        message |= {"policy": policy, "precision": order.precision, "one_queue": order.one_queue}
         try:
             with theirs, self._sending:
                 send_with_fds(self._sock, message, [theirs.fileno()])
@@ -282,22 +274,15 @@ class Standby:
         self._lock = threading.Lock()
         self._nursery = self._make()
 
-    def fork(
-        self,
-        device: str,
-        facts: Mapping[str, Any],
-        precision: str,
-        prepared: Prepared | None = None,
-        one_queue: bool = False,
-    ) -> Worker:
+    def fork(self, device: str, facts: Mapping[str, Any], order: Order) -> Worker:
         """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
         first = self._living()
         try:
-            return first.fork(device, facts, precision, prepared, one_queue)
+            return first.fork(device, facts, order)
         except EvaluatorError:
             if not first.is_dead(_NOTICE_S):
                 raise
-        return self._living().fork(device, facts, precision, prepared, one_queue)  # it died in the middle of it
+        return self._living().fork(device, facts, order)  # it died in the middle of it
 
     def _living(self) -> Nursery:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from kernelgrove.engine.evaluator.sittings.locks import Turns
 from kernelgrove.engine.evaluator.sittings.sitting import Again
 from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
 from kernelgrove.engine.evaluator.timing import baselines
@@ -73,3 +75,18 @@ def test_a_compiled_baseline_without_memory_costs_a_candidate_its_ratio_and_noth
     found: Future[Over] = Future()
     found.set_result(Over(2.0))
     assert Over.of(found).value == 2.0
+
+
+def test_the_worker_that_computes_nothing_is_made_while_nobody_is_timed(monkeypatch: pytest.MonkeyPatch):
+    """Whoever makes a context meanwhile would be seen in the time."""
+    turns, made = Turns(), threading.Event()
+    timing: Any = SimpleNamespace(empties=SimpleNamespace(start=made.set), alone=turns.alone)
+    timing.screen = lambda *_: SimpleNamespace(time_ms=1.0)
+    monkeypatch.setattr(baselines, "_seat_in", lambda *_: SimpleNamespace(close=lambda: None))
+    commons: Any = SimpleNamespace(arena=lambda: None)
+    with ThreadPoolExecutor(1) as threads:
+        with turns.alone():
+            bench: Any = SimpleNamespace(turns=turns)
+            eager = threads.submit(baselines.Eager, bench, REFERENCE, None, timing, commons)
+            assert not made.wait(0.2)
+        assert eager.result(10).seat is None and made.is_set()

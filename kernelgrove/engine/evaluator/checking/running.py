@@ -51,13 +51,12 @@ def forward_again(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
 def exact_forward(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
     """One call in fp64, or None where the reference cannot run so (its own casts, no memory)."""
     tensors = [leaf for _, leaf in flatten(list(inputs)) if is_tensor(leaf)]
+    gpu = next((tensor.device for tensor in tensors if tensor.is_cuda), None)
     try:
         need = sum(tensor.numel() for tensor in tensors) * 8 * 6
         # Asking the driver takes milliseconds while it makes contexts for others: not for what fits any GPU.
-        if need > _LITTLE and any(tensor.is_cuda for tensor in tensors):
-            device = next(tensor.device for tensor in tensors if tensor.is_cuda)
-            if need > torch.cuda.mem_get_info(device)[0]:
-                return None
+        if gpu is not None and need > _LITTLE and need > torch.cuda.mem_get_info(gpu)[0]:
+            return None
         model = copy.deepcopy(weights.model)
         with drawing, torch.no_grad():
             _restore(weights, model)

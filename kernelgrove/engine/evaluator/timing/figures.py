@@ -97,7 +97,8 @@ def figure(rounds: Sequence[Round], around_ms: float) -> Figure:
     claims = [claim for timed in rounds for claim in timed.claims]
     claim = middle(claims)
     bound = min(timed.per_call_ms for timed in rounds) - around_ms
-    score, detail = _score(claims, bound, DELTA_SHARE * claim + DELTA_MS, DELTA_MOST)
+    delta = DELTA_SHARE * claim + DELTA_MS + _skew(claims, claim)
+    score, detail = _score(claim, bound, min(delta, DELTA_MOST * max(bound, 0.0)))
     detail["around_ms"] = round(around_ms, 6)
     interval = bootstrap([middle(timed.claims) for timed in rounds], score / claim)
     return Figure(score, claim, describe(claims), detail, interval)
@@ -112,8 +113,8 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
     claim = middle(claims)
     bound = statistics.median(chunk.bound_ms for chunk in chunks)
     calls = statistics.median(len(chunk.claims) for chunk in chunks)
-    delta = SEALED_SHARE * claim + SEALED_CHUNK_MS / calls + SEALED_CALL_MS
-    score, detail = _score(claims, bound, delta, SEALED_MOST)
+    delta = SEALED_SHARE * claim + SEALED_CHUNK_MS / calls + SEALED_CALL_MS + _skew(claims, claim)
+    score, detail = _score(claim, bound, min(delta, SEALED_MOST * max(bound, 0.0)))
     if score < RESOLUTION_MS / calls:
         score, detail["clock"] = RESOLUTION_MS / calls, "resolution"
     if len(serial) > 1:
@@ -133,14 +134,14 @@ def serial_delta(claim_ms: float) -> float:
     return SERIAL_SHARE * claim_ms + SERIAL_MS
 
 
-def _score(claims: Sequence[float], bound: float, delta: float, most: float) -> tuple[float, dict[str, Any]]:
-    """The claim where the judge's clock allows it, else the bound; and how the two agreed.
+def _skew(claims: Sequence[float], claim: float) -> float:
+    """What the mean of the claims, which the wall clock saw, lies above their middle: a few slow calls must not make an
+    honest kernel a liar."""
+    return max(statistics.fmean(claims) - claim, 0.0)
 
-    A few slow calls must not make an honest kernel a liar: what the mean of the claims, which the wall clock saw, lies
-    above their middle counts as slack, within what a delta may be at *most*.
-    """
-    claim = middle(claims)
-    delta = min(delta + max(statistics.fmean(claims) - claim, 0.0), most * max(bound, 0.0))
+
+def _score(claim: float, bound: float, delta: float) -> tuple[float, dict[str, Any]]:
+    """The claim where the judge's clock allows it, else the bound; and how the two agreed."""
     score = claim if claim >= bound - delta else bound
     figures = {"claim_ms": claim, "bound_ms": bound, "delta_ms": delta}
     detail: dict[str, Any] = {key: round(value, 6) for key, value in figures.items()}

@@ -44,8 +44,6 @@ _DRAWN, _SLOW_DRAW_S = 4, 0.03
 _PENDING = 1 << 30  # bytes of outputs that may wait to be compared
 _PLACES = 1 << 16  # where factors that vary inputs may begin
 _FLAG = 0  # where in the arena the word lies that releases the stream
-
-
 _TOKENS = itertools.count(1)  # one after the other in whatever arena: what released a stream releases none again
 
 

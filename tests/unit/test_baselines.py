@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from kernelgrove.engine.evaluator.sittings.locks import Turns
 from kernelgrove.engine.evaluator.sittings.sitting import Again
-from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
 from kernelgrove.engine.evaluator.timing import baselines
 from kernelgrove.engine.evaluator.timing.baselines import Over, Shelf
+from kernelgrove.engine.evaluator.turns.locks import Turns
+from kernelgrove.engine.evaluator.turns.tenancy import Tenancy
 from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
 
 REFERENCE: Any = SimpleNamespace(key="p")

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
+from kernelgrove.engine.evaluator.turns.tenancy import Tenancy
 from kernelgrove.errors import EvaluatorError
 
 #: Begins an evaluation every few milliseconds, four at a time, and writes when one begins and ends.
 EVALUATOR = """
 import sys, threading, time
 from pathlib import Path
-from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
+from kernelgrove.engine.evaluator.turns.tenancy import Tenancy
 
 tenancy = Tenancy(Path(sys.argv[1]), turn_s=0.05)
 print("ready", flush=True)
@@ -89,7 +89,7 @@ def test_one_that_is_killed_gives_the_gpu_up(path: Path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kernelgrove.engine.evaluator.sittings.tenancy import Tenancy
+from kernelgrove.engine.evaluator.turns.tenancy import Tenancy
 with Tenancy(Path(sys.argv[1])).stay():
     print("inside", flush=True)
     time.sleep(60)

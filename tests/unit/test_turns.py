@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from kernelgrove.engine.evaluator.sittings.locks import Ranks, Turns
+from kernelgrove.engine.evaluator.turns.locks import Ranks, Turns
 
 
 def start(target: Callable[[], None]) -> threading.Thread:

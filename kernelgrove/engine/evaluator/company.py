@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from kernelgrove.model import Basis, EvaluationResult, Outcome
 
-from .sittings.locks import Turns
+from .turns.locks import Turns
 
 
 class Company:

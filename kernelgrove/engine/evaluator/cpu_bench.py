@@ -21,9 +21,9 @@ from .checking.tensors import is_tensor
 from .projection.aten import reference_works
 from .projection.model import Projection, compulsory_bytes, project
 from .sittings.laps import Laps
-from .sittings.locks import Turns
 from .sittings.sitting import Figures, Rank, Sitting
-from .sittings.tenancy import Tenancy
+from .turns.locks import Turns
+from .turns.tenancy import Tenancy
 from .wire.arena import Arena, CpuArena
 from .wire.protocol import Reply
 from .wire.structure import flatten

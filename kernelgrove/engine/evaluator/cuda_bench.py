@@ -24,9 +24,7 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest
 from . import sandbox
 from .checking.judged_reference import JudgedReference
 from .sittings.laps import Laps
-from .sittings.locks import Ranks, Turns
 from .sittings.sitting import Again, Figures, Rank, Rejected, Restless, Sitting
-from .sittings.tenancy import Tenancy, of_gpu
 from .timing.baselines import Compiled, Eager, Over, Shelf, Timing
 from .timing.confirming import Confirmed, Empties, NoRoom, Seat, confirm
 from .timing.figures import Figure
@@ -34,6 +32,8 @@ from .timing.memory import memory_share
 from .timing.physics import SHARE, physical_floor
 from .timing.sealing import Pending
 from .timing.stillness import wait_idle
+from .turns.locks import Ranks, Turns
+from .turns.tenancy import Tenancy, of_gpu
 from .wire.arena import Arena, CudaArena, CudaError
 from .wire.protocol import Reply, finite_floats
 from .wire.structure import pack

@@ -1,1 +1,1 @@
-"""One worker held against a reference, and whose turn it is."""
+"""One worker held against a reference, and where its time goes."""

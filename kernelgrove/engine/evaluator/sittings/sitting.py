@@ -25,14 +25,14 @@ from ..checking.running import Weights
 from ..checking.tensors import identical
 from ..checking.values import compare_value
 from ..checking.variants import gaps
+from ..turns.locks import Turns
+from ..turns.tenancy import Tenancy
 from ..wire.arena import Arena, Slot, Spec, lay_out
 from ..wire.protocol import ProtocolBreak, Reply
 from ..wire.structure import DESCRIBED
 from ..workers.handle import Order, Prepared, Worker
 from ..workers.queues import one_is_enough
 from .laps import Laps
-from .locks import Turns
-from .tenancy import Tenancy
 
 #: A case of so many bytes makes the judge give back what it can before the worker goes on.
 _MUCH = 1 << 30

@@ -1,0 +1,1 @@
+"""Who waits for whom: candidates in one judge, and judges that share a GPU."""

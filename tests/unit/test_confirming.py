@@ -52,7 +52,7 @@ class FakeSeat:
     def rest(self) -> None:
         self.rested = True
 
-    def release(self) -> None:
+    def release(self, ahead: bool = False) -> None:
         self.stall = False
 
 

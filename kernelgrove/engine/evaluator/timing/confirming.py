@@ -109,6 +109,7 @@ class Seat:
         self.sitting = sitting
         self.case = sitting.current(0)
         self.stall = True
+        self._ahead = False  # whether, without a stalled stream, launching lies beside the GPU's work
         self._empties, self._estimate_ms, self._timeout_s = empties, estimate_ms, timeout_s
         self.device = torch.device(sitting.bench.device).index or 0
         self._stuck = 0
@@ -182,9 +183,11 @@ class Seat:
                 if self._stuck == _TRIES or self.calls * self._estimate_ms < _LEAST_WORK_MS:
                     self.release()
 
-    def release(self) -> None:
-        """Stall no stream from now on: calls are launched when their inputs are there, as many as there is room for."""
-        self.stall, self.calls = False, self._room
+    def release(self, ahead: bool = False) -> None:
+        """Stall no stream from now on: calls are launched when their inputs are there, as many as there is room for.
+        *ahead*: they could be queued, so that launching them lies beside the GPU's work. What the empty worker would
+        take for launching as many is then none of a chunk's, and it is stalled as before."""
+        self.stall, self.calls, self._ahead = False, self._room, ahead
         self._kept = None
 
     def rest(self) -> None:
@@ -215,7 +218,7 @@ class Seat:
         if self._idle is None:
             self._idle = self._empties.enter(self._ground, self._timeout_s)
             self._empties.chunk(self._idle, self._unchanged, calls, self.stall)  # warms up
-        return self._empties.chunk(self._idle, self._unchanged, calls, self.stall)
+        return self._empties.chunk(self._idle, self._unchanged, calls, self.stall or self._ahead)
 
     def serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
         """Some chunks of one call, after as many of the empty worker: what a change of context takes depends on who
@@ -288,7 +291,7 @@ def _released(candidate: Seat, allclose: float | None) -> Figure:
     """A figure without stalled streams. Two that wait for each other behind a stalled one are switched to and fro by
     the GPU, milliseconds at a time, which an honest candidate with a second stream would have to pay for. The judge's
     clock holds here as it does there."""
-    candidate.release()
+    candidate.release(ahead=True)
     first = candidate.chunk(allclose, checked=0)
     serial = candidate.serial(allclose, statistics.median(first.claims))
     figure = sealed([candidate.chunk(allclose) for _ in range(_LEAST)], serial)

@@ -88,6 +88,9 @@ class CpuBench:
     def begin(self, reference: JudgedReference, request: EvaluationRequest) -> None:
         """Nothing: the reference is projected at its first candidate's figure."""
 
+    def enter(self) -> None:
+        """Every thread uses the CPU."""
+
     def recover(self, least: int | None = None) -> None:
         """Nothing is kept that could be given back."""
 

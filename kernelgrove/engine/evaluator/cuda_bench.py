@@ -95,7 +95,7 @@ class CudaBench:
         self.index = torch.device(device).index or 0
         if not torch.cuda.is_available() or self.index >= torch.cuda.device_count():
             raise EnvironmentLacks(f"there is no device {device}: no NVIDIA GPU answers at that number.")
-        torch.cuda.set_device(self.index)
+        self.enter()
         torch.empty(1, device=device)  # the primary context
         self.facts = facts
         self.turns = Turns()
@@ -118,19 +118,24 @@ class CudaBench:
         self._forks = Ranks(_FORKS)
         self.nursery = nurseries.cuda
         self.ahead = Ahead(nurseries.dry, facts)
-        self._calibration = ThreadPoolExecutor(1, "calibration").submit(self._calibrate)
+        self._calibration = ThreadPoolExecutor(1, "calibration", self.enter).submit(self._calibrate)
         # One that replaces a dead one is made while somebody is alone: it takes no turn.
         empties = Empties(
             lambda: self.nursery.fork(self.device, self.facts, Order(self._precision, one_queue=True)), self.still
         )
         self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
-        self._background = ThreadPoolExecutor(2 * max(2, parallel), thread_name_prefix="baseline")
+        self._background = ThreadPoolExecutor(
+            2 * max(2, parallel), thread_name_prefix="baseline", initializer=self.enter
+        )
         self.spares = self._new_spares()
         self.shelf = Shelf(self, self.timing, self._background)
         folder = cache / "baselines" if cache is not None else None
         self.compiled = Compiled(self, self.shelf, self.timing, self._background, folder)
 
     # ----------------------------------------------------------------------------------------- the bench
+
+    def enter(self) -> None:
+        torch.cuda.set_device(self.index)
 
     def fork(self, order: Order, rank: Rank = Rank.CANDIDATE) -> Worker:
         """A worker in waiting, or one made now where none waits, or it has to live at a certain path or to have several

@@ -135,7 +135,11 @@ def serve(fd: int) -> None:
         judge = Judge(**opening)
         return asdict(judge.device())
 
-    threads = ThreadPoolExecutor(opening["parallel"] + 1, thread_name_prefix="judge")
+    def enter() -> None:
+        if judge is not None:
+            judge.bench.enter()
+
+    threads = ThreadPoolExecutor(opening["parallel"] + 1, thread_name_prefix="judge", initializer=enter)
     try:
         reply(0, open_device)
         while judge is not None:

@@ -109,6 +109,7 @@ class Pool:
             root = str(Path(__file__).resolve().parents[3])
             paths = [root, *(path for path in sys.path if path and Path(path).is_absolute())]
             environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+            environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi and the workers count GPUs
             environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
             with theirs:
                 self._process = subprocess.Popen(

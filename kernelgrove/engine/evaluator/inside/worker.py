@@ -66,6 +66,7 @@ def _warm_up(device: str) -> None:
     it loads at first use, and Triton's driver."""
     from triton.runtime import driver
 
+    torch.cuda.set_device(device)  # what a candidate calls "cuda", and no context on another GPU
     values = torch.randn(64, device=device)
     values.clone().copy_(values[::2].repeat(2)).fill_(0.0).sum().item()
     event = torch.cuda.Event(enable_timing=True)

@@ -77,6 +77,9 @@ class Bench(Protocol):
     turns: Turns
     tenancy: Tenancy
 
+    def enter(self) -> None:
+        """Have the thread that calls use the device, and no other, from now on."""
+
     def compile_ahead(self, request: EvaluationRequest) -> Prepared | None:
         """Compile what can be compiled before the device is asked for. The caller removes its folder."""
 

@@ -95,9 +95,9 @@ class Chunks:
         return calls
 
     def _rehearse(self, loop: Callable[[Sequence[Call]], None]) -> None:
-        """Make the first call on the wrong inputs that lie in its places, and hand it over to nowhere. The clock will see
-        this host's work, which after a wait and a collection takes two to three times as long as in a loop: the more
-        of it a call has, the more that is, and the empty worker cannot tell."""
+        """Make the first call on the wrong inputs that lie in its places, and hand it over to nowhere. The clock will
+        see this host's work, which after a wait and a collection takes two to three times as long as in a loop: the
+        more of it a call has, the more that is, and the empty worker cannot tell."""
         first = self._calls[0]
         aside = [None if target is None else torch.empty_like(target) for target in first.targets]
         loop([replace(first, targets=aside)])

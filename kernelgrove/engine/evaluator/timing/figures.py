@@ -118,8 +118,7 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
     if score < RESOLUTION_MS / calls:
         score, detail["clock"] = RESOLUTION_MS / calls, "resolution"
     if len(serial) > 1:
-        # The lower quartile errs to the kind side: what a change of context takes comes on top.
-        alone = statistics.quantiles([chunk.wall_ms - chunk.empty_ms for chunk in serial], n=4)[0]
+        alone = alone_ms(serial)
         delta = serial_delta(claim)
         detail |= {"serial_ms": round(alone, 6), "serial_delta_ms": round(delta, 6)}
         if alone - delta > score:
@@ -127,6 +126,12 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
     detail |= {"chunks": len(chunks), "calls_a_chunk": int(calls)}
     interval = bootstrap([middle(chunk.claims) for chunk in chunks], score / claim)
     return Figure(score, claim, describe(claims), detail, interval)
+
+
+def alone_ms(serial: Sequence[Chunk]) -> float:
+    """What a call alone takes, of two chunks or more: their lower quartile, which errs to the kind side. What a change
+    of context takes comes on top."""
+    return statistics.quantiles([chunk.wall_ms - chunk.empty_ms for chunk in serial], n=4)[0]
 
 
 def serial_delta(claim_ms: float) -> float:

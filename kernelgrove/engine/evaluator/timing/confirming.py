@@ -35,8 +35,8 @@ _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _LEAST_WORK_MS = 0.5  # in a chunk: with less, what a change of context takes is all that there is to see
 _TRIES = 2  # at queueing a chunk, with ever fewer calls
+_UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
 _QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
-
 
 #: Stops every candidate and sees to it that the GPU is idle.
 Still = Callable[[], contextlib.AbstractContextManager[None]]
@@ -124,21 +124,21 @@ class Seat:
             raise NoRoom
         # Before every second call is a launch more (inside/parity.py).
         queue = max(1, 2 * _QUEUE // (2 * (sitting.launches + 2 + len(self.case.expected)) + 1))
-        self.calls = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, queue)
+        self._room = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, max(queue, _UNQUEUED))
         while True:
             try:
-                self._ground = Ground(self.case, self.calls, self.device, arena)
+                self._ground = Ground(self.case, self._room, self.device, arena)
                 break
             except (CudaError, torch.OutOfMemoryError) as error:
                 sitting.reference.forget()
                 torch.cuda.empty_cache()
-                if self.calls == 1:
+                if self._room == 1:
                     raise NoRoom from error
-                self.calls //= 2
-        self._room = self.calls
+                self._room //= 2
+        self.calls = min(self._room, queue)
         try:
             self._sealed = Sealed(sitting.worker, self._ground, timeout_s, estimate_ms)
-            self._ground.slots.prime(sitting.reference.fresh_inputs(), self.calls)
+            self._ground.slots.prime(sitting.reference.fresh_inputs(), self._room)
         except BaseException:
             self.close()
             raise

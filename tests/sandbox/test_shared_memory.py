@@ -70,3 +70,48 @@ def test_who_holds_too_much_is_killed(nursery: Standby, child: bool):
 def test_who_holds_less_is_not(nursery: Standby):
     with nursery.fork("cpu", find("H100").facts(), Order()) as worker:
         load(worker, HOARDER.format(size=MOST // 2, child=False, seconds=2.5))
+
+
+GROWING = """
+import mmap, time
+
+def take(size):
+    held = mmap.mmap(-1, size)
+    for at in range(0, size, 4096):
+        held[at] = 1
+    return held
+
+class ModelNew:
+    def __init__(self):
+        half = take({size})
+        time.sleep(1.2)
+        more = take(2 * {size})
+        time.sleep(0.3)
+        more.close()
+
+    def __call__(self):
+        return 0
+"""
+
+
+def test_who_is_on_its_way_to_too_much_is_looked_at_more_often(nursery: Standby):
+    """A driver pins gigabytes a second: what is looked at once a second has 34 GiB where 32 are allowed."""
+    dies = pytest.raises(WorkerDied, match="shares or pins more than 128 MiB of the host's memory")
+    with nursery.fork("cpu", find("H100").facts(), Order()) as worker, dies:
+        load(worker, GROWING.format(size=MOST // 2))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="private users need root")
+def test_a_user_is_free_when_its_worker_is_gone_not_when_its_judge_is(nursery: Standby):
+    """The nursery of a judge that was killed kills all that is its workers' users', whose names were free again."""
+    with nursery.fork("cpu", find("H100").facts(), Order()) as worker:
+        assert worker._user is not None
+        worker._user.release()  # as the kernel does for a judge that dies
+        claimed = [sandbox.claim_user() for _ in range(3)]
+        assert worker.uid not in [user.uid for user in claimed if user]
+        uid = worker.uid
+    again = [sandbox.claim_user() for _ in range(3)]
+    assert uid in [user.uid for user in again if user]
+    for user in (*claimed, *again):
+        assert user is not None
+        user.release()

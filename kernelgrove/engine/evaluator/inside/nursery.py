@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,8 @@ def _make_driver() -> None:
         driver.set_active(CudaDriver())
 
 
-#: While there are workers, their disk and memory are looked at so often.
-_LOOK_S = 1.0
+#: While there are workers, their disk and memory are looked at so often; memory more often while one has much of it.
+_LOOK_S, _CLOSE_LOOK_S = 1.0, 0.1
 _PAUSE_S = 0.005  # while some are being killed
 
 
@@ -102,7 +103,11 @@ class Nursery:
         self.killing: dict[int, Killing] = {}  # those that are being killed, by pid
         self.clean: dict[int, bool] = {}  # those that were, and whether nothing of theirs is left
         self.disk = sandbox.Disk(str(self.home))
+        self.claims: dict[
+            int, list[int]
+        ] = {}  # of their users, by pid: held until nothing of a user's is killed any more
         self.looked_s = 0.0  # when memory was looked at last
+        self.look_s = _LOOK_S  # and how long after that it is again
         self.stepped_s = 0.0  # and those that are being killed
         self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
@@ -117,8 +122,7 @@ class Nursery:
         try:
             while True:
                 control = self.sock.fileno()
-                pause_s = _PAUSE_S if self.killing else _LOOK_S if self.workers else None
-                ready, _, _ = select.select([control, reader], [], [], pause_s)
+                ready, _, _ = select.select([control, reader], [], [], self._pause_s())
                 if reader in ready:
                     os.read(reader, 4096)
                     self._reap_orphans()
@@ -135,9 +139,14 @@ class Nursery:
             sandbox.remove(self.home)  # the judge would, if it lives
             os._exit(0)
 
+    def _pause_s(self) -> float | None:
+        if self.killing:
+            return _PAUSE_S
+        return max(0.0, self.looked_s + self.look_s - time.monotonic()) if self.workers else None
+
     def _obey(self, message: dict[str, Any], fds: list[int], keep: tuple[int, int]) -> None:
         if message["op"] == "fork":
-            self._fork(message, fds[0], keep)
+            self._fork(message, fds, keep)
         elif message["op"] == "kill":
             self._kill(message["pid"])
             self._reap()
@@ -161,13 +170,18 @@ class Nursery:
 
     def _look_at_memory(self) -> None:
         """Kill workers on a GPU that hold more shared memory than they may have of any: no limit counts it there."""
-        if time.monotonic() - self.looked_s < _LOOK_S:
+        if time.monotonic() - self.looked_s < self.look_s:
             return
-        self.looked_s = time.monotonic()
+        self.looked_s, self.look_s = time.monotonic(), _LOOK_S
         for pid, policy in list(self.workers.items()):
             most = policy.memory_bytes if policy.gpu else None
-            if most and any(sandbox.shared_bytes(one) > most for one in (pid, *sandbox.descendants(pid))):
+            if not most:
+                continue
+            held = max(sandbox.shared_bytes(one) for one in (pid, *sandbox.descendants(pid)))
+            if held > most:
                 self._kill(pid, f"it shares or pins more than {most >> 20} MiB of the host's memory")
+            elif held > most // 4:
+                self.look_s = _CLOSE_LOOK_S
 
     def _kill(self, pid: int, reason: str = "") -> None:
         """Begin to kill a worker with all that it started. It dies while others are looked after."""
@@ -178,7 +192,8 @@ class Nursery:
             self.killing[pid] = sandbox.killing(pid, self.workers[pid].uid)
             self.stepped_s = 0.0
 
-    def _fork(self, message: dict[str, Any], fd: int, pipe: tuple[int, int]) -> None:
+    def _fork(self, message: dict[str, Any], fds: list[int], pipe: tuple[int, int]) -> None:
+        fd, *claim = fds
         policy = sandbox.Policy(**{**message["policy"], "read": tuple(message["policy"]["read"])})
         assignment = worker.Assignment(
             message["mode"], message["device"], policy, message["facts"], message["precision"], message["one_queue"]
@@ -191,7 +206,7 @@ class Nursery:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                for other in (*pipe, self.sock.fileno()):
+                for other in (*pipe, self.sock.fileno(), *claim, *chain.from_iterable(self.claims.values())):
                     os.close(other)
                 worker.serve(socket.socket(fileno=fd), assignment)
                 status = 0
@@ -200,7 +215,7 @@ class Nursery:
             finally:
                 os._exit(status)
         os.close(fd)
-        self.workers[pid] = policy
+        self.workers[pid], self.claims[pid] = policy, claim
         send_with_fds(self.sock, {"event": "forked", "id": message["id"], "pid": pid})
 
     def _reap_orphans(self) -> None:
@@ -234,6 +249,8 @@ class Nursery:
             sandbox.reap_orphans(set(self.workers))
             strays = sandbox.children(os.getpid()) - set(self.workers)
             for event in events:
+                for claim in self.claims.pop(event["pid"]):
+                    os.close(claim)
                 clean = self.clean.pop(event["pid"]) and not strays
                 send_with_fds(self.sock, {**event, "clean": clean})
 

@@ -19,10 +19,14 @@ _FIRST_PRIVATE_UID, _PRIVATE_UIDS = 64100, 800
 
 @dataclass(frozen=True)
 class PrivateUser:
-    """A user that no other worker on this machine has, as long as this object is open."""
+    """A user that no other worker on this machine has, as long as this object is open, or another process to which its
+    descriptor was passed."""
 
     uid: int
     _claim: socket.socket
+
+    def fileno(self) -> int:
+        return self._claim.fileno()
 
     def release(self) -> None:
         self._claim.close()
@@ -31,7 +35,7 @@ class PrivateUser:
 def claim_user() -> PrivateUser | None:
     """Claim a private user for one worker at a time, so that everything of that user may be killed; None unless root.
 
-    The claim is an abstract socket name: it ends with the process that holds it, however that dies.
+    The claim is an abstract socket name: it ends with the processes that hold it, however they die.
     """
     if os.geteuid() != 0:
         return None

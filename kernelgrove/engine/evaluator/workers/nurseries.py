@@ -158,7 +158,9 @@ class Nursery:
         message |= {"policy": policy, "precision": order.precision, "one_queue": order.one_queue}
         try:
             with theirs, self._sending:
-                send_with_fds(self._sock, message, [theirs.fileno()])
+                # It kills all that is this user's once this process is gone, and must not kill who has it by then.
+                claim = [] if user is None else [user.fileno()]
+                send_with_fds(self._sock, message, [theirs.fileno(), *claim])
             with self._changed:
                 self._changed.wait_for(lambda: number in self._forked or self._gone is not None, timeout_s)
                 pid = self._forked.pop(number, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -162,3 +164,21 @@ def test_what_outlived_its_killing_is_looked_for_again_when_it_ends():
     """Its user and folder would stay its own for good otherwise."""
     done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "True", done.stderr[-2000:]
+
+
+def test_a_worker_that_is_killed_before_it_was_asked_anything_is_replaced(
+    bench: CpuBench, monkeypatch: pytest.MonkeyPatch
+):
+    """As the kernel kills one when memory runs out: workers go first, and whoever judges it did nothing wrong."""
+    answer, killed = Worker.answer, []
+
+    def dying(worker: Worker, expected: Reply, *limits: Any, **options: Any) -> dict[str, Any]:
+        if expected is Reply.READY and not killed:
+            killed.append(worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+        return answer(worker, expected, *limits, **options)
+
+    bench.interpreting._nursery.wait_ready()
+    monkeypatch.setattr(Worker, "answer", dying)
+    with bench.fork(Order()) as worker:
+        assert killed and worker.pid != killed[0] and worker.waiting

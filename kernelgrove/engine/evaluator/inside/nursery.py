@@ -249,7 +249,7 @@ class Nursery:
             sandbox.reap_orphans(set(self.workers))
             strays = sandbox.children(os.getpid()) - set(self.workers)
             for event in events:
-                for claim in self.claims.pop(event["pid"]):
+                for claim in self.claims.pop(event["pid"], []):
                     os.close(claim)
                 clean = self.clean.pop(event["pid"]) and not strays
                 send_with_fds(self.sock, {**event, "clean": clean})

@@ -277,14 +277,14 @@ class Standby:
         self._nursery = self._make()
 
     def fork(self, device: str, facts: Mapping[str, Any], order: Order) -> Worker:
-        """A fresh worker, ready for a candidate. Raises EvaluatorError when a new nursery does not start either."""
+        """A fresh worker, ready for a candidate. Raises EvaluatorError when a second one does not start either: it has
+        run nothing yet, so that one that is killed (workers are the first to go when memory runs out) says nothing."""
         first = self._living()
         try:
             return first.fork(device, facts, order)
         except EvaluatorError:
-            if not first.is_dead(_NOTICE_S):
-                raise
-        return self._living().fork(device, facts, order)  # it died in the middle of it
+            first.is_dead(_NOTICE_S)  # it may have died in the middle of it
+        return self._living().fork(device, facts, order)
 
     def _living(self) -> Nursery:
         with self._lock:

@@ -22,6 +22,8 @@ def ask(monkeypatch: pytest.MonkeyPatch):
     answers = SimpleNamespace(does=lambda: {})
 
     class Stub:
+        bench = SimpleNamespace(enter=lambda: None)
+
         def __init__(self, **opening: Any) -> None:
             pass
 

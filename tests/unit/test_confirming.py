@@ -12,7 +12,9 @@ import pytest
 from kernelgrove.engine.evaluator.checking.correctness import Verdict
 from kernelgrove.engine.evaluator.sittings.sitting import Again, Wrong
 from kernelgrove.engine.evaluator.timing import confirming
-from kernelgrove.engine.evaluator.timing.confirming import Empties, Seat, confirm
+from kernelgrove.engine.evaluator.timing import empties as room
+from kernelgrove.engine.evaluator.timing.confirming import Seat, confirm
+from kernelgrove.engine.evaluator.timing.empties import Empties
 from kernelgrove.engine.evaluator.timing.figures import Chunk, sealed
 from kernelgrove.engine.evaluator.timing.sealing import Pending, Stuck
 
@@ -121,6 +123,7 @@ def seat(
     made = object.__new__(Seat)
     made.sitting = SimpleNamespace(trusted=False)  # type: ignore[assignment]
     made.case, made.stall, made.calls, made._room = None, True, room, room  # type: ignore[assignment]
+    made._queued, made._ahead = room, False
     made._empties, made._estimate_ms, made._timeout_s = SimpleNamespace(still=still), estimate_ms, 1.0  # type: ignore
     made._sealed, made._stuck, made._kept, made._idle, made._empty = None, 0, None, None, None  # type: ignore
     made.pending = Pending()
@@ -138,6 +141,23 @@ def test_a_forward_that_waits_for_its_stream_is_timed_with_its_host_in_whole_chu
     made, tried = seat(monkeypatch, 0.2, room=128, fits=0)
     assert len(made.chunk(None).claims) == 128 and not made.stall
     assert tried == [(128, True), (16, True), (128, False)]
+
+
+def test_a_batch_that_pretends_to_wait_hides_neither_in_a_larger_chunk_nor_behind_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The clock cannot tell one launch for 256 calls of 15 µs from nothing, where the host takes 10 µs for each."""
+    made, tried = seat(monkeypatch, 0.001, room=256, fits=0)
+    made.calls = made._queued = 14
+    monkeypatch.setattr(Seat, "_empty_chunk", lambda self, calls: 0.6 + 0.010 * calls)
+    chunk = made.chunk(None)
+    assert tried[-1] == (256, False) and chunk.bound_ms == pytest.approx(0.001)
+    figure = sealed([chunk] * 4)
+    assert figure.time_ms == pytest.approx(0.2 / 14) and figure.detail["clock"] == "resolution"
+    made._queued = 256
+    assert sealed([made.chunk(None)] * 4).time_ms == pytest.approx(0.010 + 0.6 / 256)
+    made.release(ahead=True)
+    assert sealed([made.chunk(None)] * 4).time_ms == pytest.approx(0.001)
 
 
 def test_chunks_too_short_to_tell_anything_are_not_tried(monkeypatch: pytest.MonkeyPatch):
@@ -202,6 +222,6 @@ def test_an_empty_worker_that_is_stuck_is_nobodys_fault():
     empties = Empties(lambda: SimpleNamespace(close=lambda: closed.append(True)), still)  # type: ignore[arg-type]
     empties.start()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Again, match="it was stuck"):
-        patch.setattr(confirming, "empty_chunk", stuck)
+        patch.setattr(room, "empty_chunk", stuck)
         empties.chunk(None, None, 4, True)  # type: ignore[arg-type]
     assert closed == [True]

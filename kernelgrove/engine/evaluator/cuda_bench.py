@@ -26,7 +26,8 @@ from .checking.judged_reference import JudgedReference
 from .sittings.laps import Laps
 from .sittings.sitting import Again, Figures, Rank, Rejected, Restless, Sitting
 from .timing.baselines import Compiled, Eager, Over, Shelf, Timing
-from .timing.confirming import Confirmed, Empties, NoRoom, Seat, confirm
+from .timing.confirming import Confirmed, NoRoom, Seat, confirm
+from .timing.empties import Empties
 from .timing.figures import Figure
 from .timing.memory import memory_share
 from .timing.physics import SHARE, physical_floor

@@ -30,7 +30,8 @@ from ..sittings.sitting import Again, Bench, Rejected, Sitting, Wrong
 from ..wire.arena import CudaArena, CudaError
 from ..wire.protocol import PROTOCOL_VERSION, ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
-from .confirming import Empties, NoRoom, Seat, confirm
+from .confirming import NoRoom, Seat, confirm
+from .empties import Empties
 from .figures import Figure
 from .memory import memory_share
 from .screening import glance, screen

@@ -6,21 +6,18 @@ interval, and baseline ÷ candidate from neighbouring chunks, which drift of clo
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import torch
 
-from ..sittings.sitting import Again, Sitting
+from ..sittings.sitting import Sitting
 from ..wire.arena import CudaArena, CudaError
-from ..workers.handle import Worker, WorkerDied, WorkerFailed, WorkerTimeout
-from .figures import Chunk, Figure, Ratio, alone_ms, calls_a_chunk, middle, ratio, sealed, serial_delta
+from .empties import Empties, Still
+from .figures import RESOLUTION_MS, Chunk, Figure, Ratio, alone_ms, calls_a_chunk, middle, ratio, sealed, serial_delta
 from .memory import trim
-from .sealing import Ground, Pending, Round, Sealed, Stuck, empty_chunk
+from .sealing import Ground, Pending, Round, Sealed, Stuck
 from .slots import Filled, Layout
 
 #: Work in one chunk, ms, as far as memory and queue allow.
@@ -38,57 +35,9 @@ _TRIES = 2  # at queueing a chunk, with ever fewer calls
 _UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
 _QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
 
-#: Stops every candidate and sees to it that the GPU is idle.
-Still = Callable[[], contextlib.AbstractContextManager[None]]
-
 
 class NoRoom(Exception):
     """There is no memory for a second set of inputs and outputs."""
-
-
-@dataclass
-class Empties:
-    """A worker that computes nothing, for what it takes for a chunk. One ground at a time."""
-
-    fork: Callable[[], Worker]
-    still: Still
-    _worker: Worker | None = None
-    _starting: threading.Lock = field(default_factory=threading.Lock)
-
-    def start(self) -> None:
-        """Have the worker made, before somebody who is alone has to wait for it."""
-        with self._starting:
-            if self._worker is None:
-                self._worker = self.fork()
-
-    def enter(self, ground: Ground, timeout_s: float) -> Sealed:
-        self.start()
-        assert self._worker is not None
-        with self._sound():
-            return Sealed(self._worker, ground, timeout_s)
-
-    def chunk(self, idle: Sealed, filled: Filled, calls: int, stall: bool) -> float:
-        """The wall clock over an empty chunk, in ms."""
-        with self._sound():
-            return empty_chunk(idle, filled, calls, stall)
-
-    def leave(self, idle: Sealed) -> None:
-        with self._sound():
-            idle.leave()
-
-    @contextlib.contextmanager
-    def _sound(self) -> Iterator[None]:
-        """It is no candidate's fault when this worker fails. Raises Again."""
-        try:
-            yield
-        except (WorkerDied, WorkerTimeout, WorkerFailed, Stuck) as failed:
-            self.close()
-            raise Again(f"the worker that computes nothing failed: {str(failed) or 'it was stuck'}") from failed
-
-    def close(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.close()
 
 
 class Seat:
@@ -135,7 +84,7 @@ class Seat:
                 if self._room == 1:
                     raise NoRoom from error
                 self._room //= 2
-        self.calls = min(self._room, queue)
+        self.calls = self._queued = min(self._room, queue)
         try:
             self._sealed = Sealed(sitting.worker, self._ground, timeout_s, estimate_ms)
             self._ground.slots.prime(sitting.reference.fresh_inputs(), self._room)
@@ -175,13 +124,19 @@ class Seat:
             if self._kept is None:
                 self._kept = Round(self._sealed, self.sitting, self.calls, checked, allclose, self.pending)
             try:
-                return self._kept.together(self.stall, empty_ms)
+                chunk = self._kept.together(self.stall, empty_ms)
+                return chunk if self.stall else replace(chunk, least_ms=self._least_ms(empty_ms))
             except Stuck:
                 self._stuck += 1
                 self.calls //= 8
                 self._kept = None
                 if self._stuck == _TRIES or self.calls * self._estimate_ms < _LEAST_WORK_MS:
                     self.release()
+
+    def _least_ms(self, empty_ms: float) -> float:
+        """Of a call that is launched without a stalled stream: one launch for many of them hides in a larger chunk no
+        better than in one that could be queued, nor behind what the host takes for as many that compute nothing."""
+        return max(RESOLUTION_MS / self._queued, 0.0 if self._ahead else empty_ms / self.calls)
 
     def release(self, ahead: bool = False) -> None:
         """Stall no stream from now on: calls are launched when their inputs are there, as many as there is room for.

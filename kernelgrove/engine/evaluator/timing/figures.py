@@ -50,9 +50,11 @@ class Round:
 
 @dataclass(frozen=True)
 class Chunk(Round):
-    """A sealed chunk. *empty_ms*: the judge's wall clock over as many calls of a worker that computes nothing."""
+    """A sealed chunk. *empty_ms*: the judge's wall clock over as many calls of a worker that computes nothing.
+    *least_ms*: what a call of it takes at least, whatever the clocks say."""
 
     empty_ms: float = 0.0
+    least_ms: float = 0.0
 
     @property
     def bound_ms(self) -> float:
@@ -115,8 +117,9 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
     calls = statistics.median(len(chunk.claims) for chunk in chunks)
     delta = SEALED_SHARE * claim + SEALED_CHUNK_MS / calls + SEALED_CALL_MS + _skew(claims, claim)
     score, detail = _score(claim, bound, min(delta, SEALED_MOST * max(bound, 0.0)))
-    if score < RESOLUTION_MS / calls:
-        score, detail["clock"] = RESOLUTION_MS / calls, "resolution"
+    least = max(RESOLUTION_MS / calls, statistics.median(chunk.least_ms for chunk in chunks))
+    if score < least:
+        score, detail["clock"] = least, "resolution"
     if len(serial) > 1:
         alone = alone_ms(serial)
         delta = serial_delta(claim)

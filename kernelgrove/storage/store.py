@@ -97,7 +97,7 @@ class SqliteStore:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: everything inside sees one state of the file."""
-        with translated(self.location.shown):
+        with self._explained():
             if self._reader is None:
                 with self._lock:
                     self._reader = self._reader or reading_engine(self.location)
@@ -111,11 +111,22 @@ class SqliteStore:
         It is on the disk when the block has ended. One that is not *durable* is seen by every process then and outlives
         any of them; a power cut may take it back, but only together with all that came after it.
         """
-        with self._lock, translated(self.location.shown):
+        with self._lock, self._explained():
             connection = self._to_write()
             with transaction(connection, durable=durable):
                 self._check_in_place()
                 yield connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """``translated``; a file that is gone fails in many ways, of which it is the reason."""
+        try:
+            with translated(self.location.shown):
+                yield
+        except StoreError:
+            if self._identity is not None:
+                self._check_in_place()
+            raise
 
     def _to_write(self) -> Connection:
         """The one connection that writes, with no transaction open. The lock must be held."""
@@ -248,7 +259,7 @@ class SqliteStore:
         wanted = tuple(str(kind) for kind in kinds)
         with self._lock:
             if not self._queued.intersection(wanted):  # who polls takes no write lock on the file
-                with translated(self.location.shown):
+                with self._explained():
                     if not machine.anything_to_claim(self._to_write(), search, owner, wanted, time.time()):
                         return None
             with self.write(durable=False) as connection:  # a lease that a power cut takes back is a job still queued

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from kernelgrove import cli, strategies
 from kernelgrove.engine.context import ROOT_IDEA
 from kernelgrove.errors import KernelGroveError, StoreError
 from kernelgrove.model import EvaluationRequest, JobState, SearchStatus, StoppedBy
-from kernelgrove.storage import SqliteStore, open_store
+from kernelgrove.storage import SqliteStore, connect, open_store
 from kernelgrove.storage.care.verify import verify
 
 TREE = {"rounds": 3, "widths": 2, "depths": 2, "together": True}
@@ -115,6 +116,29 @@ def test_a_folder_that_vanishes_ends_the_search_in_one_sentence_and_it_goes_on_w
         assert controller(again, search=run.search_id, strategy=strategy).run() is StoppedBy.STRATEGY
         assert programs(again, run.search_id) == whole
         assert verify(again).findings == ()
+
+
+def test_a_file_that_goes_while_it_is_opened_was_moved_whatever_sqlite_says_of_it(
+    db: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was just being made then calls it a failure of the disk."""
+    store.create_search(spec(), ROOT_IDEA)
+    store.close()
+    opened = connect.connect_reader
+
+    def fails(path: Path) -> sqlite3.Connection:
+        opened(path).close()
+        db.parent.rename(db.parent.with_name("away"))
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
+
+    with open_store(db) as again:
+        with again.write():
+            pass
+        monkeypatch.setattr(connect, "connect_reader", fails)
+        with pytest.raises(StoreError, match=r"grove\.db was moved or deleted while in use\."), again.read():
+            pass
 
 
 def test_another_file_in_its_place_is_not_written_to(db: Path, store: SqliteStore) -> None:

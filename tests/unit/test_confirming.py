@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from kernelgrove.engine.evaluator.checking.correctness import Verdict
 from kernelgrove.engine.evaluator.sittings.sitting import Again, Wrong
@@ -17,6 +18,7 @@ from kernelgrove.engine.evaluator.timing.confirming import Seat, confirm
 from kernelgrove.engine.evaluator.timing.empties import Empties
 from kernelgrove.engine.evaluator.timing.figures import Chunk, sealed
 from kernelgrove.engine.evaluator.timing.sealing import Pending, Stuck
+from kernelgrove.engine.evaluator.wire.arena import Spec
 
 
 @contextlib.contextmanager
@@ -128,6 +130,43 @@ def seat(
     made._sealed, made._stuck, made._kept, made._idle, made._empty = None, 0, None, None, None  # type: ignore
     made.pending = Pending()
     return made, tried
+
+
+def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.MonkeyPatch):
+    """Its arena is for what is launched without a stalled stream, which no queue bounds."""
+    rooms: list[int] = []
+
+    class FakeGround:
+        slots = SimpleNamespace(prime=lambda inputs, calls: rooms.append(calls))
+
+        def __init__(self, case: object, calls: int, device: int, arena: object) -> None:
+            rooms.append(calls)
+
+    monkeypatch.setattr(confirming, "Ground", FakeGround)
+    monkeypatch.setattr(confirming, "Sealed", lambda *_: None)
+    monkeypatch.setattr(confirming, "trim", lambda _: None)
+    x = torch.zeros(1024, 256)
+    output = SimpleNamespace(path="", spec=Spec.of(x))
+    sitting = SimpleNamespace(
+        worker=object(),
+        trusted=False,
+        launches=100,
+        bench=SimpleNamespace(device="cuda:1"),
+        current=lambda _: SimpleNamespace(masters=[x], expected=[output]),
+        reference=SimpleNamespace(fresh_inputs=list),
+    )
+
+    def made(estimate_ms: float, memory: int) -> Seat:
+        return Seat(sitting, SimpleNamespace(still=still), estimate_ms, memory, 1.0)  # type: ignore[arg-type]
+
+    short = made(0.1, 1 << 33)
+    assert rooms == [256, 256] and short.device == 1
+    assert short.calls == short._queued == 1600 // (2 * 103 + 1)
+    short.release()
+    assert short.calls == 256 and not short.stall
+    assert made(0.3, 1 << 33)._room == 100, "as much as there is to do"
+    assert made(0.1, 11 << 21)._room == 10, "as much as there is room for"
+    assert made(10.0, 1 << 33).calls == 3
 
 
 def test_fewer_calls_are_tried_where_the_queue_is_full(monkeypatch: pytest.MonkeyPatch):

@@ -166,6 +166,31 @@ def test_what_outlived_its_killing_is_looked_for_again_when_it_ends():
     assert done.stdout.strip() == "True", done.stderr[-2000:]
 
 
+def test_what_dies_late_leaves_nothing_behind_and_its_number_is_anothers(
+    bench: CpuBench, monkeypatch: pytest.MonkeyPatch
+):
+    """A driver gave a worker's memory back 14 s after it was killed, once; 15 s are waited for."""
+    nursery = bench.interpreting._nursery
+    with monkeypatch.context() as patch:
+        patch.setattr("kernelgrove.engine.evaluator.workers.handle.KILL_LIMIT_S", 0.0)
+        worker = bench.fork(Order())
+        os.kill(nursery._process.pid, signal.SIGSTOP)
+        try:
+            worker.close()
+            assert Path(worker.scratch).exists(), "it may still be at work there"
+        finally:
+            os.kill(nursery._process.pid, signal.SIGCONT)
+    deadline = time.monotonic() + 20
+    while Path(worker.scratch).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(worker.scratch).exists()
+    while worker._user is not None and worker._user.fileno() != -1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert worker._user is None or worker._user.fileno() == -1, "nobody else could ever have its user"
+    assert worker.pid not in nursery._exited, "whoever got its number would seem to have ended"
+    assert worker.pid not in nursery._users and not nursery._late
+
+
 def test_a_worker_that_is_killed_before_it_was_asked_anything_is_replaced(
     bench: CpuBench, monkeypatch: pytest.MonkeyPatch
 ):

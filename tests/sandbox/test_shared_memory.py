@@ -11,7 +11,7 @@ from kernelgrove.engine.evaluator.wire.arena import CpuArena
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
 from kernelgrove.engine.evaluator.workers.handle import Order, Worker, WorkerDied
-from kernelgrove.engine.evaluator.workers.nurseries import Standby
+from kernelgrove.engine.evaluator.workers.standby import Standby
 from kernelgrove.engine.gpus.specs import find
 
 MOST = 128 << 20

@@ -30,7 +30,7 @@ from .wire.structure import flatten
 from .wire.work import Compiled, Work
 from .workers.dry import Dry
 from .workers.handle import Order, Prepared, Worker, WorkerFailed, WorkerTimeout
-from .workers.nurseries import Standby
+from .workers.standby import Standby
 
 _COMPILE_LIMIT_S = 60.0
 _COUNT_LIMIT_S = 60.0

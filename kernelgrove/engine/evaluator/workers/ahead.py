@@ -22,7 +22,7 @@ from .. import sandbox
 from ..wire.protocol import ProtocolBreak, Reply
 from .dry import Dry
 from .handle import CACHES, Order, Prepared, WorkerDied, WorkerFailed, WorkerTimeout
-from .nurseries import Standby
+from .standby import Standby
 
 #: A dry launch takes some 0.6 s. One that takes so long hangs, or compiles very much: the candidate's own first call,
 #: which has its whole limit yet, will tell.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .. import sandbox
-from .nurseries import Standby
+from .standby import Standby
 
 _HOST_MEMORY = 32 << 30  # what CUDA reserves on top of a worker's own needs fits in it (tried on an H200)
 _DRY_MEMORY = 8 << 30  # there are no tensors of any size

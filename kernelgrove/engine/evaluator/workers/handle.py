@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,8 +75,8 @@ class Owner(Protocol):
     def is_clean(self, pid: int) -> bool:
         """Whether it has ended, and all that it started."""
 
-    def forget(self, pid: int, haunted: sandbox.PrivateUser | None = None) -> None:
-        """Drop what is known of it. No other worker gets the user *haunted*."""
+    def forget(self, pid: int, once_clean: Callable[[], None] | None = None) -> None:
+        """Drop what is known of it. *once_clean* is called when it has ended, and all that it started, if ever."""
 
 
 class Worker:
@@ -207,15 +207,20 @@ class Worker:
 
     def close(self) -> None:
         """Kill whatever is left of it, remove its scratch folder and give its user back. Where something of it cannot
-        be killed, folder and user stay its own as long as its nursery is there."""
+        be killed yet (a driver may take its time), folder and user stay its own until it is gone."""
         clean = False
         try:
             clean = self.stop()
-            if clean:
-                sandbox.remove(self.scratch)
         finally:
-            self._owner.forget(self.pid, None if clean else self._user)
-            if clean and self._user is not None:
+            self._owner.forget(self.pid, None if clean else self._vacate)
+            if clean:
+                self._vacate()
+
+    def _vacate(self) -> None:
+        try:
+            sandbox.remove(self.scratch)
+        finally:
+            if self._user is not None:
                 self._user.release()
 
 

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from ..wire.protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, se
 from .handle import KILL_LIMIT_S, Order, Worker, WorkerDied, WorkerTimeout
 
 _OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
-_NOTICE_S = 1.0  # in which a nursery's death is noticed
 _START_LIMIT_S = 120.0  # importing torch took 16 s once on a loaded two-core machine
 
 
@@ -58,7 +56,8 @@ class Nursery:
         self._frozen: dict[int, float] = {}  # since when, by the monotonic clock
         self._slept: dict[int, float] = {}  # how long in all, seconds
         self._exited: dict[int, tuple[str, bool]] = {}  # pid -> how it ended, and whether nothing of it is left
-        self._haunted: list[sandbox.PrivateUser] = []
+        self._late: dict[int, Callable[[], None]] = {}  # what to do when a worker that was given up is gone
+        self._never: list[Callable[[], None]] = []  # and of whom something outlived it: what is held is held for good
         self._users: dict[int, sandbox.PrivateUser | None] = {}  # of workers that were not closed, by pid
         self._ready = self._closed = False
         self._gone: str | None = None
@@ -98,16 +97,30 @@ class Nursery:
                         self._ready = True
                     elif event["event"] == "forked":
                         self._forked[event["id"]] = event["pid"]
+                        self._exited.pop(event["pid"], None)  # of one that had this number before
+                        self._never += [self._late.pop(event["pid"])] if event["pid"] in self._late else []
                     elif event["event"] == "obeyed":
                         self._obeyed[event["id"]] = event["still"]
                     elif event["event"] == "exited":
-                        self._exited[event["pid"]] = (event["words"], event["clean"])
+                        self._end(event["pid"], event["words"], event["clean"])
                     self._changed.notify_all()
         except (PeerGone, OSError, ValueError) as error:
             with self._changed:
                 self._gone = str(error)
                 self._changed.notify_all()
             self._bury()
+
+    def _end(self, pid: int, words: str, clean: bool) -> None:
+        """Worker *pid* has ended. One that was given up before is nobody's, and its number will be another's."""
+        once_clean = self._late.pop(pid, None)
+        if once_clean is None:
+            self._exited[pid] = (words, clean)
+            return
+        self._users.pop(pid, None)
+        if clean:
+            threading.Thread(target=once_clean, name="late", daemon=True).start()
+        else:
+            self._never.append(once_clean)
 
     def _bury(self) -> None:
         """Kill what its workers had started: they die with it, and nobody else looks after their daemons now."""
@@ -247,15 +260,19 @@ class Nursery:
             return self._settled.wait(KILL_LIMIT_S) and self._clean
         return known is not None and known[1]
 
-    def forget(self, pid: int, haunted: sandbox.PrivateUser | None = None) -> None:
-        """Drop what is known of worker *pid*. No other worker gets the user *haunted* while this object lives."""
+    def forget(self, pid: int, once_clean: Callable[[], None] | None = None) -> None:
+        """Drop what is known of worker *pid*. *once_clean* is called when it has ended, and all that it started, if it
+        does so before its nursery: as long as that is there, nobody else gets what is its."""
         with self._changed:
-            if haunted is not None:
-                self._haunted.append(haunted)
-            self._exited.pop(pid, None)
-            self._users.pop(pid, None)
+            known = self._exited.pop(pid, None)
             self._hostile.discard(pid)
             self._slept.pop(pid, None)
+            if once_clean is None:
+                self._users.pop(pid, None)
+                return
+            self._late[pid] = once_clean
+            if known is not None:  # it has just ended
+                self._end(pid, *known)
 
     def close(self) -> None:
         """Hang up, upon which the nursery kills its workers and ends, and remove all that they wrote."""
@@ -266,40 +283,6 @@ class Nursery:
         self._settled.wait(2 * KILL_LIMIT_S)
         _NURSERIES.discard(self._process)
         self._home.remove()
-
-
-class Standby:
-    """A nursery that is replaced by a new one when it has died. Thread-safe."""
-
-    def __init__(self, mode: str, policy: sandbox.Policy, environment: Mapping[str, str]) -> None:
-        self._make: Callable[[], Nursery] = partial(Nursery, mode, policy, environment)
-        self._lock = threading.Lock()
-        self._nursery = self._make()
-
-    def fork(self, device: str, facts: Mapping[str, Any], order: Order) -> Worker:
-        """A fresh worker, ready for a candidate. Raises EvaluatorError when a second one does not start either: it has
-        run nothing yet, so that one that is killed (workers are the first to go when memory runs out) says nothing."""
-        first = self._living()
-        try:
-            return first.fork(device, facts, order)
-        except EvaluatorError:
-            first.is_dead(_NOTICE_S)  # it may have died in the middle of it
-        return self._living().fork(device, facts, order)
-
-    def _living(self) -> Nursery:
-        with self._lock:
-            if not self._nursery.alive:
-                self._nursery.close()
-                self._nursery = self._make()
-            return self._nursery
-
-    def frozen(self, keep: Collection[Worker] = ()) -> contextlib.AbstractContextManager[bool]:
-        """``Nursery.frozen``; a worker of an earlier nursery died with it."""
-        return self._nursery.frozen([worker.pid for worker in keep])
-
-    def close(self) -> None:
-        with self._lock:
-            self._nursery.close()
 
 
 def import_paths() -> list[str]:

@@ -5,29 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from gpu_problems import scaled_relu
 
 from kernelgrove.engine.evaluator.pool import Pool
 from kernelgrove.model import EvaluationRequest, EvaluationResult, Instance, Outcome, Problem
 
 pytestmark = pytest.mark.gpu
-
-PROBLEM = """
-import torch
-import torch.nn as nn
-
-
-class Model(nn.Module):
-    def forward(self, x):
-        return torch.relu(x) * 3 + 1
-
-
-def get_inputs():
-    return [torch.randn(2048, 4096)]
-
-
-def get_init_inputs():
-    return []
-"""
 
 CUDA = '''
 import torch
@@ -82,7 +65,7 @@ def pool() -> Iterator[Pool]:
 
 @pytest.fixture(scope="module")
 def instance(pool: Pool) -> Instance:
-    return pool.prepare(Problem("relu_scale", PROBLEM))
+    return pool.prepare(scaled_relu(2048, 4096))
 
 
 def judge(pool: Pool, instance: Instance, code: str, **fields: object) -> EvaluationResult:

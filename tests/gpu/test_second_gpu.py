@@ -5,28 +5,12 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from gpu_problems import scaled_relu
 
 from kernelgrove.engine.evaluator.pool import Pool
-from kernelgrove.model import EvaluationRequest, Outcome, Problem
+from kernelgrove.model import EvaluationRequest, Outcome
 
 pytestmark = pytest.mark.gpu
-
-PROBLEM = """
-import torch
-
-
-class Model(torch.nn.Module):
-    def forward(self, x):
-        return torch.relu(x) * 3 + 1
-
-
-def get_inputs():
-    return [torch.randn(2048, 4096)]
-
-
-def get_init_inputs():
-    return []
-"""
 
 CANDIDATE = """
 import torch
@@ -50,7 +34,7 @@ def test_the_second_gpu_alone_is_used():
     if len(before) < 2:
         pytest.skip("there is one GPU")
     with Pool("cuda:1", parallel=2) as pool:
-        instance = pool.prepare(Problem("relu_scale", PROBLEM))
+        instance = pool.prepare(scaled_relu(2048, 4096))
         found = pool.evaluate(EvaluationRequest(instance, CANDIDATE, backend="torch"))
         during = used_mib()
     assert found.outcome is Outcome.OK and found.timing == "sealed", found.message

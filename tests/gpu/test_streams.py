@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from gpu_problems import scaled_relu
 
 from kernelgrove.engine.evaluator.pool import Pool
-from kernelgrove.model import EvaluationRequest, Instance, Outcome, Problem
+from kernelgrove.model import EvaluationRequest, Instance, Outcome
 
 pytestmark = pytest.mark.gpu
-
-PROBLEM = """
-import torch
-
-
-class Model(torch.nn.Module):
-    def forward(self, x):
-        return torch.relu(x) * 3 + 1
-
-
-def get_inputs():
-    return [torch.randn(256, 1024)]
-
-
-def get_init_inputs():
-    return []
-"""
 
 IN_TURN = """
 import torch
@@ -59,7 +43,7 @@ class ModelNew(torch.nn.Module):
 def test_two_streams_take_half_the_time_of_one():
     found = {}
     with Pool("cuda:0", parallel=1) as pool:
-        instance: Instance = pool.prepare(Problem("two", PROBLEM))
+        instance: Instance = pool.prepare(scaled_relu(256, 1024))
         for code in (IN_TURN, SIDE_BY_SIDE):
             found[code] = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
             assert found[code].outcome is Outcome.OK, found[code].message

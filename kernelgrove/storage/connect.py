@@ -1,4 +1,4 @@
-"""Where a database is, what lies there, and engines to read and write it. SQLite only, for now.
+"""Where a database is, what lies there, and engines to read and write it. SQLite only.
 
 The file itself is never opened by anything but SQLite: closing any other descriptor of it would drop the locks this
 process holds on it (POSIX), and with them the store's integrity.

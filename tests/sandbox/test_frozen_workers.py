@@ -189,6 +189,10 @@ def test_what_dies_late_leaves_nothing_behind_and_its_number_is_anothers(
     assert worker._user is None or worker._user.fileno() == -1, "nobody else could ever have its user"
     assert worker.pid not in nursery._exited, "whoever got its number would seem to have ended"
     assert worker.pid not in nursery._users and not nursery._late
+    with monkeypatch.context() as patch:
+        patch.setattr("kernelgrove.engine.evaluator.workers.handle.KILL_LIMIT_S", 0.0)
+        worker.close()  # again: by now another may have its number
+    assert not nursery._late
 
 
 def test_a_worker_that_is_killed_before_it_was_asked_anything_is_replaced(

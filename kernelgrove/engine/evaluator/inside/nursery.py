@@ -103,9 +103,7 @@ class Nursery:
         self.killing: dict[int, Killing] = {}  # those that are being killed, by pid
         self.clean: dict[int, bool] = {}  # those that were, and whether nothing of theirs is left
         self.disk = sandbox.Disk(str(self.home))
-        self.claims: dict[
-            int, list[int]
-        ] = {}  # of their users, by pid: held until nothing of a user's is killed any more
+        self.claims: dict[int, list[int]] = {}  # by pid, of its user: held as long as all that is the user's is killed
         self.looked_s = 0.0  # when memory was looked at last
         self.look_s = _LOOK_S  # and how long after that it is again
         self.stepped_s = 0.0  # and those that are being killed

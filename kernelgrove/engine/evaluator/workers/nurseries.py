@@ -98,7 +98,6 @@ class Nursery:
                     elif event["event"] == "forked":
                         self._forked[event["id"]] = event["pid"]
                         self._exited.pop(event["pid"], None)  # of one that had this number before
-                        self._never += [self._late.pop(event["pid"])] if event["pid"] in self._late else []
                     elif event["event"] == "obeyed":
                         self._obeyed[event["id"]] = event["still"]
                     elif event["event"] == "exited":
@@ -267,7 +266,7 @@ class Nursery:
             known = self._exited.pop(pid, None)
             self._hostile.discard(pid)
             self._slept.pop(pid, None)
-            if once_clean is None:
+            if once_clean is None or pid not in self._users:  # closed before: its number may be another's by now
                 self._users.pop(pid, None)
                 return
             self._late[pid] = once_clean

@@ -6,6 +6,7 @@ The judge's side runs in this process, with real nurseries and workers.
 from __future__ import annotations
 
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -420,8 +421,12 @@ def test_a_user_that_is_not_free_is_not_given_away(bench: CpuBench, monkeypatch:
     worker = bench.fork(Order())
     if worker._user is None:
         pytest.skip("private users need root")
-    monkeypatch.setattr(worker._owner, "is_clean", lambda pid: False)
+    end = worker._owner._end
+    monkeypatch.setattr(worker._owner, "_end", lambda pid, words, clean: end(pid, words, False))
     worker.close()
+    for thread in threading.enumerate():
+        if thread.name == "late":  # it gives away what is free after all
+            thread.join()
     assert worker._user._claim.fileno() != -1 and Path(worker.scratch).exists()
 
 

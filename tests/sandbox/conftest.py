@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from kernelgrove.engine.evaluator.pool import Pool
+from kernelgrove.engine.evaluator.sandbox import identity
 
 
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
@@ -18,3 +20,12 @@ def device(request: pytest.FixtureRequest) -> str:
 def pool(device: str) -> Iterator[Pool]:
     with Pool(device, parallel=4) as pool:
         yield pool
+
+
+@pytest.fixture
+def own_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Private users that no other process claims: which one is free hangs on this test alone."""
+    if os.geteuid() != 0:
+        pytest.skip("private users need root")
+    monkeypatch.setattr(identity, "_FIRST_PRIVATE_UID", 64900 + os.getpid() % 60 * 10)
+    monkeypatch.setattr(identity, "_PRIVATE_UIDS", 10)

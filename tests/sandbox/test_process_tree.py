@@ -339,7 +339,7 @@ def test_a_process_that_is_gone_is_killed_already() -> None:
     assert kill_tree(done.pid)
 
 
-@pytest.mark.skipif(not ROOT, reason="private users need root")
+@pytest.mark.usefixtures("own_users")
 def test_private_users_are_told_apart_and_given_back() -> None:
     first, second = claim_user(), claim_user()
     assert first is not None and second is not None and first.uid != second.uid

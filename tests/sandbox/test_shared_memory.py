@@ -86,7 +86,7 @@ class ModelNew:
         half = take({size})
         time.sleep(1.2)
         more = take(2 * {size})
-        time.sleep(0.3)
+        time.sleep(0.5)
         more.close()
 
     def __call__(self):
@@ -101,7 +101,7 @@ def test_who_is_on_its_way_to_too_much_is_looked_at_more_often(nursery: Standby)
         load(worker, GROWING.format(size=MOST // 2))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="private users need root")
+@pytest.mark.usefixtures("own_users")
 def test_a_user_is_free_when_its_worker_is_gone_not_when_its_judge_is(nursery: Standby):
     """The nursery of a judge that was killed kills all that is its workers' users', whose names were free again."""
     with nursery.fork("cpu", find("H100").facts(), Order()) as worker:

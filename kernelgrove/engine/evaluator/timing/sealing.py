@@ -44,6 +44,7 @@ _DRAWN, _SLOW_DRAW_S = 4, 0.03
 _PENDING = 1 << 30  # bytes of outputs that may wait to be compared
 _PLACES = 1 << 16  # where factors that vary inputs may begin
 _FLAG = 0  # where in the arena the word lies that releases the stream
+_CHANGED = "outputs changed after forward had handed them over: work was still going on"
 _TOKENS = itertools.count(1)  # one after the other in whatever arena: what released a stream releases none again
 
 
@@ -128,10 +129,16 @@ class Sealed:
             torch.cuda.synchronize()
             self.worker.send("finish", {})
         self.worker.answer(Reply.FINISHED, self.timeout_s)
+        reply = None
+        if any(slot is None for _, slot in ground.slots.layout.outputs):  # what is no tensor is handed over with it
+            reply = self._claims()
         sample = ground.slots.sample(first, calls)
         torch.cuda.synchronize()
         wall_ms = (time.perf_counter() - started) * 1e3
-        return Timed(self.worker.ask("claims", Reply.CLAIMED, self.timeout_s, {}), wall_ms, sample)
+        return Timed(reply or self._claims(), wall_ms, sample)
+
+    def _claims(self) -> dict[str, Any]:
+        return self.worker.ask("claims", Reply.CLAIMED, self.timeout_s, {})
 
     def _await_queued(self, calls: int, stall: bool) -> None:
         if not stall:
@@ -216,11 +223,11 @@ class Round:
     def _verify(self, timed: Timed, first: int, calls: int) -> None:
         """The outputs are those that were there when the clock stopped, and those of the watched calls are right."""
         slots = self.slots
+        for number in self.watched & set(range(first, first + calls)):
+            self._take(number, [of_all[number - first] for of_all in timed.sample], number == first + calls - 1)
         for before, after in zip(timed.sample, slots.sample_again(first, calls), strict=True):
             if not identical(before, after):
-                raise Rejected("outputs changed after forward had handed them over: work was still going on")
-        for number in self.watched & set(range(first, first + calls)):
-            self._take(number, last=number == first + calls - 1)
+                raise Rejected(_CHANGED)
         written = [path for path, slot in slots.layout.outputs if slot is not None]
         for path, sample in zip(written, timed.sample, strict=True):
             if sample.numel() and sample.dtype.is_floating_point:
@@ -229,18 +236,22 @@ class Round:
                     call = first + int(unwritten[0])
                     raise Wrong(Verdict(None, f"output{path} of timed call {call} of {self.calls} was not written"))
 
-    def _take(self, number: int, last: bool) -> None:
-        """Take copies of what call *number* left, to be compared. *last*: its outputs that are no tensors are known."""
+    def _take(self, number: int, sample: list[torch.Tensor], last: bool) -> None:
+        """Take copies of what call *number* left, to be compared. They hold what was there when the clock stopped, of
+        which *sample* is a secret part. *last*: its outputs that are no tensors are known. Raises Rejected."""
         slots, sitting, drawn = self.slots, self.sitting, self.filled.watched[number]
         move = number * slots.layout.stride
         given = [slots.arena.view(slot.moved(move)).clone() for slot in slots.layout.inputs]
-        outputs = [
-            slots.arena.view(slot.moved(move)).clone() if slot is not None else None for _, slot in slots.layout.outputs
-        ]
-        said = sitting.said if last else None
-        copies = [*given, *(output for output in outputs if output is not None)]
+        copied = slots.copy_outputs(number)
+        # The copies themselves: whoever knows when they are taken could put right outputs there just before.
+        for before, after in zip(sample, slots.sample_of(copied), strict=True):
+            if not identical(before, after):
+                raise Rejected(_CHANGED)
+        outputs = slots.views(copied)
+        said, allclose = sitting.said if last else None, self.allclose
+        copies = [*given, *copied]
         size = 2 * sum(copy.numel() * copy.element_size() for copy in copies)  # with the inputs as they were drawn
-        self._pending.add(lambda: _compare(sitting, drawn, given, outputs, said, self.allclose), size)
+        self._pending.add(lambda: _compare(sitting, drawn, given, outputs, said, allclose), size)
 
 
 def _compare(

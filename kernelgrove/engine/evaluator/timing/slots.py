@@ -124,6 +124,25 @@ class Slots:
             for slot, offset in pairs
         ]
 
+    def copy_outputs(self, number: int) -> list[torch.Tensor]:
+        """Of call *number*, each one's elements in the order in which they lie in memory."""
+        slots = [slot.moved(number * self.layout.stride) for _, slot in self.layout.outputs if slot is not None]
+        return [self.flat(slot, 1, 1)[0].clone() for slot in slots]
+
+    def sample_of(self, copied: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Of ``copy_outputs`` what ``sample`` took last of each call."""
+        slots = [slot for _, slot in self.layout.outputs if slot is not None]
+        parts = zip(slots, copied, self._offsets, strict=True)
+        return [elements[offset :: _step(slot, SAMPLE)] for slot, elements, offset in parts]
+
+    def views(self, copied: list[torch.Tensor]) -> list[torch.Tensor | None]:
+        """``copy_outputs`` in their shapes; None for an output that is no tensor."""
+        elements = iter(copied)
+        return [
+            torch.as_strided(next(elements), slot.shape, slot.strides) if slot is not None else None
+            for _, slot in self.layout.outputs
+        ]
+
     def flat(self, slot: Slot, calls: int, step: int, offset: int = 0) -> torch.Tensor:
         """Every *step*-th element of *slot*'s storage from *offset* on, of all calls: (calls, elements)."""
         dtype = torch_dtype(slot.dtype)

@@ -1,0 +1,172 @@
+"""A round of timed calls: the judge's side for real, on the CPU, with a worker that is put in by hand."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
+from kernelgrove.engine.evaluator.sittings.sitting import Rejected, Wrong
+from kernelgrove.engine.evaluator.timing.sealing import Ground, Pending, Round, Sealed
+from kernelgrove.engine.evaluator.timing.slots import Slots
+from kernelgrove.engine.evaluator.wire.arena import CpuArena, Slot
+from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.model import Instance
+
+CALLS = 4
+PROBLEM = """
+import torch
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return {output}
+
+
+def get_inputs():
+    return [torch.randn(40, 300)]
+
+
+def get_init_inputs():
+    return []
+"""
+
+
+Call = Callable[[torch.Tensor, list[torch.Tensor]], object]
+
+
+class Worker:
+    """*call* gets the input of a call and the places of its outputs."""
+
+    def __init__(self, arena: CpuArena, call: Call) -> None:
+        self.arena, self.call = arena, call
+        self.told_s = 0.0  # what an answer to "claims" takes
+
+    def send(self, op: str, fields: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+        if op == "queue":
+            self.plan = json.loads(blobs[0])
+
+    def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
+        if expected is Reply.FINISHED:
+            for number in range(len(self.plan["packed"])):
+                (x,), places = (self._views(slots, number) for slots in (self.plan["inputs"], self._outputs))
+                self.call(x, places)
+        return {}
+
+    @property
+    def _outputs(self) -> list[Any]:
+        return [slot for _, slot in self.plan["outputs"] if slot is not None]
+
+    def _views(self, slots: Sequence[Any], number: int) -> list[torch.Tensor]:
+        move = number * self.plan["stride"]
+        return [self.arena.view(Slot.from_json(slot).moved(move)) for slot in slots]
+
+    def ask(self, op: str, expected: Reply, timeout_s: float, fields: Any, blobs: Any = ()) -> dict[str, Any]:
+        if op == "claims":
+            time.sleep(self.told_s)
+        return {"claims": [0.1] * CALLS}
+
+
+class Scene:
+    def __init__(self, output: str, call: Call) -> None:
+        source = PROBLEM.format(output=output)
+        instance = Instance("twice", "d", "full", source, "full", source)
+        self.reference = JudgedReference(instance, "cpu", "default", 1 << 30)
+        self.case = self.reference.case(0)
+        self.arena = CpuArena.create(1 << 20)
+        self.ground = Ground(self.case, CALLS, 0, self.arena)  # type: ignore[arg-type]
+        self.worker, self.pending = Worker(self.arena, call), Pending()
+        self.sealed = Sealed(self.worker, self.ground, 1.0)  # type: ignore[arg-type]
+        self.ground.slots.prime(self.reference.fresh_inputs(), CALLS)
+        self.sitting: Any = SimpleNamespace(
+            reference=self.reference,
+            draw=0,
+            bench=SimpleNamespace(device="cpu"),
+            current=lambda number: self.case,
+            delivered=lambda reply, case: None,
+            said=None,
+        )
+
+    def run(self) -> float:
+        made = Round(self.sealed, self.sitting, CALLS, 2, None, self.pending)
+        return made.together(True, 0.0).wall_ms
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scene]:
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    return Scene
+
+
+def twice(x: torch.Tensor, places: list[torch.Tensor]) -> None:
+    places[0].copy_(2 * x)
+
+
+def test_right_outputs_are_right(scene: Callable[..., Scene]):
+    made = scene("2 * x", twice)
+    assert made.run() > 0
+    made.pending.settle()
+
+
+def test_wrong_outputs_are_told_once_they_are_compared(scene: Callable[..., Scene]):
+    made = scene("2 * x", lambda x, places: places[0].copy_(2.1 * x))
+    made.run()
+    with pytest.raises(Wrong, match="in a timed call"):
+        made.pending.settle()
+
+
+def test_what_is_compared_is_what_was_there_when_the_clock_stopped(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever knew the moment at which copies are taken could have right outputs there just then."""
+
+    def lazy(x: torch.Tensor, places: list[torch.Tensor]) -> None:
+        places[0].fill_(1.0)
+
+    made = scene("2 * x", lazy)
+    copied = Slots.copy_outputs
+
+    def just_then(slots: Slots, number: int) -> list[torch.Tensor]:
+        move, (_, slot) = number * slots.layout.stride, slots.layout.outputs[0]
+        assert slot is not None
+        x, places = slots.arena.view(slots.layout.inputs[0].moved(move)), [slots.arena.view(slot.moved(move))]
+        twice(x, places)
+        found = copied(slots, number)
+        lazy(x, places)
+        return found
+
+    monkeypatch.setattr(Slots, "copy_outputs", just_then)
+    with pytest.raises(Rejected, match="outputs changed"):
+        made.run()
+        made.pending.settle()
+
+
+def test_an_output_that_is_no_tensor_is_handed_over_while_the_clock_runs(scene: Callable[..., Scene]):
+    """It comes with the claims: who says that he is finished must not compute it until then."""
+    made = scene("2 * x, int(x.numel())", twice)
+    made.sitting.said = [[], ["", None, "int", "12000"]]
+    made.worker.told_s = 0.05
+    assert made.run() > 50
+    plain = scene("2 * x", twice)
+    plain.worker.told_s = 0.05
+    assert plain.run() < 50
+
+
+def test_what_waits_to_be_compared_holds_no_round(scene: Callable[..., Scene]):
+    """A round has all inputs of its chunk: gigabytes, which the next one needs."""
+    made = scene("2 * x", twice)
+    timed = Round(made.sealed, made.sitting, CALLS, 2, None, made.pending)
+    timed.together(True, 0.0)
+    gone = weakref.ref(timed)
+    del timed
+    gc.collect()
+    assert gone() is None
+    made.pending.settle()

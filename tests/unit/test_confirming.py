@@ -17,7 +17,8 @@ from kernelgrove.engine.evaluator.timing import empties as room
 from kernelgrove.engine.evaluator.timing.confirming import Seat, confirm
 from kernelgrove.engine.evaluator.timing.empties import Empties
 from kernelgrove.engine.evaluator.timing.figures import Chunk, sealed
-from kernelgrove.engine.evaluator.timing.sealing import Pending, Stuck
+from kernelgrove.engine.evaluator.timing.rounds import Pending
+from kernelgrove.engine.evaluator.timing.sealing import Stuck
 from kernelgrove.engine.evaluator.wire.arena import Spec
 
 

@@ -15,7 +15,8 @@ import torch
 
 from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected, Wrong
-from kernelgrove.engine.evaluator.timing.sealing import Ground, Pending, Round, Sealed
+from kernelgrove.engine.evaluator.timing.rounds import Pending, Round
+from kernelgrove.engine.evaluator.timing.sealing import Ground, Sealed
 from kernelgrove.engine.evaluator.timing.slots import Slots
 from kernelgrove.engine.evaluator.wire.arena import CpuArena, Slot
 from kernelgrove.engine.evaluator.wire.protocol import Reply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kernelgrove.engine.evaluator.timing.sealing import Noise
+from kernelgrove.engine.evaluator.timing.rounds import Noise
 
 
 def test_every_element_changes_by_up_to_a_tenth_and_keeps_its_sign():

@@ -31,7 +31,7 @@ from .timing.empties import Empties
 from .timing.figures import Figure
 from .timing.memory import memory_share
 from .timing.physics import SHARE, physical_floor
-from .timing.sealing import Pending
+from .timing.rounds import Pending
 from .timing.stillness import wait_idle
 from .turns.locks import Ranks, Turns
 from .turns.tenancy import Tenancy, of_gpu

@@ -17,7 +17,8 @@ from ..wire.arena import CudaArena, CudaError
 from .empties import Empties, Still
 from .figures import RESOLUTION_MS, Chunk, Figure, Ratio, alone_ms, calls_a_chunk, middle, ratio, sealed, serial_delta
 from .memory import trim
-from .sealing import Ground, Pending, Round, Sealed, Stuck
+from .rounds import Pending, Round
+from .sealing import Ground, Sealed, Stuck
 from .slots import Filled, Layout
 
 #: Work in one chunk, ms, as far as memory and queue allow.

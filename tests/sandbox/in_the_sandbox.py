@@ -259,6 +259,23 @@ def datagram_pair() -> str:
     return "worked"
 
 
+def raw_pair() -> str:
+    socket.socketpair(socket.AF_UNIX, socket.SOCK_RAW)
+    return "worked"
+
+
+def raw_unix() -> str:
+    socket.socket(socket.AF_UNIX, socket.SOCK_RAW)
+    return "worked"
+
+
+def clone_sibling() -> str:
+    pid = libc.syscall(ctypes.c_long(56 if os.uname().machine == "x86_64" else 220), ctypes.c_long(0x8011), 0, 0, 0, 0)
+    if pid == 0:
+        os._exit(0)
+    return _errno(pid)
+
+
 def stream_pair() -> str:
     a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     a.send(b"passes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,52 @@ class ModelNew:
     def __call__(self):
         return 0
 """
+#: Counts in a file: in a child whose first thread has ended, and in a process that a timer wakes again and again.
+COUNTS = """
+import _thread, ctypes, os, signal, time
+
+libc = ctypes.CDLL(None)
+
+
+def count():
+    file = os.open("counted", os.O_WRONLY | os.O_CREAT)
+    number = 0
+    while True:
+        number += 1
+        os.pwrite(file, b"%020d" % number, 0)
+        again()
+
+
+class ModelNew:
+    def __call__(self):
+        return 0
+"""
+LEADERLESS = (
+    COUNTS
+    + """
+def again():
+    pass
+
+if os.fork() == 0:
+    _thread.start_new_thread(count, ())
+    time.sleep(0.1)
+    libc.syscall(60, 0)
+"""
+)
+WOKEN = (
+    COUNTS
+    + """
+event = (ctypes.c_int * 16)(0, 0, signal.SIGCONT)  # struct sigevent: no value, this signal, SIGEV_SIGNAL
+timer = ctypes.c_void_p()
+assert libc.timer_create(1, event, ctypes.byref(timer)) == 0
+signal.signal(signal.SIGCONT, lambda *_: None)
+
+def again():
+    libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, 0, 20_000_000), None)
+
+_thread.start_new_thread(count, ())
+"""
+)
 SLOW = b"import time\ntime.sleep(0.6)\n\n\nclass ModelNew:\n    pass\n"
 
 
@@ -67,6 +114,36 @@ def test_a_whole_tree_stands_still_and_goes_on(bench: CpuBench, worker: Worker):
             assert inner
         assert states(worker) == ["T", "T"], "the inner block let it go"
     assert "T" not in states(worker)
+
+
+def counted(worker: Worker) -> int:
+    file, deadline = Path(worker.scratch, "counted"), time.monotonic() + 10
+    while not (file.exists() and file.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return int(file.read_text())
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="system calls by number")
+def test_a_process_whose_first_thread_has_ended_stands_still(bench: CpuBench, worker: Worker):
+    load(worker, LEADERLESS.encode())
+    counted(worker)
+    time.sleep(0.2)  # for that thread to end
+    with bench.interpreting.frozen() as still:
+        before = counted(worker)
+        time.sleep(0.1)
+        assert still and counted(worker) == before
+    time.sleep(0.1)
+    assert counted(worker) > before
+
+
+def test_who_has_himself_woken_is_killed(bench: CpuBench):
+    """Whoever was timed meanwhile was not alone."""
+    with bench.fork(Order()) as worker:
+        load(worker, WOKEN.encode())
+        counted(worker)
+        with bench.interpreting.frozen():
+            time.sleep(0.3)
+        assert "went on while it was to stand still" in (bench.interpreting._nursery.exit_words(worker.pid, 10.0) or "")
 
 
 def test_who_is_kept_runs_and_who_is_trusted_too(bench: CpuBench, worker: Worker):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
+from kernelgrove.engine.evaluator.inside.nursery import Nursery as OfWorkers
+from kernelgrove.engine.evaluator.wire import protocol
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
-from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.engine.evaluator.wire.protocol import Reply, receive_with_fds
 from kernelgrove.engine.evaluator.wire.structure import pack
 from kernelgrove.engine.evaluator.workers.handle import Order, Worker, WorkerDied
 from kernelgrove.engine.evaluator.workers.nurseries import Nursery
@@ -195,6 +200,44 @@ def test_what_dies_late_leaves_nothing_behind_and_its_number_is_anothers(
     assert not nursery._late
 
 
+def test_a_number_in_use_for_a_worker_that_has_ended_is_given_to_no_other(
+    bench: CpuBench, monkeypatch: pytest.MonkeyPatch
+):
+    """It ended by itself, and nobody has closed it yet: that would kill whoever had its number."""
+    nursery = bench.interpreting._nursery
+    with bench.fork(Order()) as ended:
+        os.kill(ended.pid, signal.SIGKILL)
+        assert nursery.exit_words(ended.pid, 10.0) == "killed by SIGKILL"
+        try:
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(ended.pid - 1))
+        except OSError:
+            pytest.skip("the next number cannot be chosen here")
+        with bench.fork(Order()) as other:
+            assert other.pid != ended.pid and nursery.exit_words(ended.pid, 0.0) == "killed by SIGKILL"
+            ended.close()
+            assert other.waiting
+
+
+def test_a_worker_that_cannot_be_forked_ends_nothing_else(bench: CpuBench, monkeypatch: pytest.MonkeyPatch):
+    """There are too many processes: a neighbour's doing, perhaps. The nursery says so, and goes on."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    nursery, (reader, writer) = OfWorkers(theirs), os.pipe()
+
+    def full() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", full)
+    policy = {**asdict(bench.interpreting._nursery._policy), "read": [], "scratch": "/nowhere"}
+    message = {"id": 7, "mode": "interpret", "device": "cpu", "policy": policy, "facts": {}}
+    nursery._fork({**message, "precision": "default", "one_queue": False}, [writer], (reader, reader))
+    event, _ = receive_with_fds(ours)
+    assert event == {"event": "forked", "id": 7, "pid": 0, "why": "[Errno 11] Resource temporarily unavailable"}
+    assert not nursery.workers and os.read(reader, 1) == b"", "the worker's end of its socket is closed"
+    for end in (ours, theirs):
+        end.close()
+    os.close(reader)
+
+
 def test_a_worker_that_is_killed_before_it_was_asked_anything_is_replaced(
     bench: CpuBench, monkeypatch: pytest.MonkeyPatch
 ):
@@ -211,3 +254,24 @@ def test_a_worker_that_is_killed_before_it_was_asked_anything_is_replaced(
     monkeypatch.setattr(Worker, "answer", dying)
     with bench.fork(Order()) as worker:
         assert killed and worker.pid != killed[0] and worker.waiting
+
+
+def test_descriptors_of_others_that_are_on_their_way_are_waited_for(monkeypatch: pytest.MonkeyPatch):
+    """Where workers run as the judge's own user, one can have so many in a socket of its own that nobody can send any."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    send, refused = protocol.send_with_fds, []
+
+    def crowded(*arguments: Any) -> None:
+        if len(refused) < 3:
+            refused.append(1)
+            raise OSError(errno.ETOOMANYREFS, "Too many references: cannot splice")
+        send(*arguments)
+
+    monkeypatch.setattr(protocol, "send_with_fds", crowded)
+    protocol.send_patiently(ours, {"op": "load"})
+    assert len(refused) == 3 and receive_with_fds(theirs)[0] == {"op": "load"}
+    monkeypatch.setattr(protocol, "_PATIENCE_S", 0.0)
+    refused.clear()
+    with pytest.raises(OSError, match="Too many references"):
+        protocol.send_patiently(ours, {"op": "load"})
+    ours.close(), theirs.close()

@@ -377,7 +377,7 @@ def test_a_process_on_its_way_out_runs_no_more(monkeypatch: pytest.MonkeyPatch):
     stat = Path(f"/proc/{sleeper.pid}/stat").read_text()
     name, fields = stat[: stat.rindex(")") + 2], stat[stat.rindex(")") + 2 :].split()
     fields[6] = str(int(fields[6]) | 0x4)
-    monkeypatch.setattr(processes, "_stat", lambda pid: processes._Stat(name + " ".join(fields)))
+    monkeypatch.setattr(processes, "_stat", lambda pid: processes._Stat(name + " ".join(fields), alone=False))
     assert not processes.is_running(sleeper.pid)
     monkeypatch.undo()
     sleeper.kill()

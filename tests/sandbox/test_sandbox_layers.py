@@ -76,6 +76,9 @@ STOPPED = {
     "netlink": ("seccomp", "PermissionError"),
     "connect_unix": ("seccomp", "PermissionError"),
     "datagram_pair": ("seccomp", "PermissionError"),
+    "raw_pair": ("seccomp", "PermissionError"),
+    "raw_unix": ("seccomp", "PermissionError"),
+    "clone_sibling": ("seccomp", "errno 1"),
     "new_user_namespace": ("seccomp", "errno 1"),
     "clone_namespace": ("seccomp", "errno 1"),
     "io_uring": ("seccomp", "errno 1"),
@@ -385,6 +388,10 @@ def test_filter_denies_by_number_and_argument() -> None:
         (number("connect"), (), deny, allow),
         (number("clone"), (0x11,), allow, allow),
         (number("clone"), (0x10000011,), deny, deny),
+        (number("clone"), (0x8011,), deny, deny),  # CLONE_PARENT
+        (number("socket"), (1, 3), deny, allow),  # SOCK_RAW: a datagram socket by another name
+        (number("socket"), (1, 5 | 0o4000), allow, allow),
+        (number("socketpair"), (1, 3), deny, allow),
         (number("clone3"), (), 0x50026, 0x50026),
         (number("prctl"), (1, 9), allow, allow),
         (number("prctl"), (1, 0), deny, deny),

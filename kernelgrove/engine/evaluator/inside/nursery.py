@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def _make_driver() -> None:
 
 #: While there are workers, their disk and memory are looked at so often; memory more often while one has much of it.
 _LOOK_S, _CLOSE_LOOK_S = 1.0, 0.1
+_STILL_NS = 50_000  # of CPU time that a stopped thread may seem to have had
 _PAUSE_S = 0.005  # while some are being killed
 
 
@@ -107,6 +109,7 @@ class Nursery:
         self.looked_s = 0.0  # when memory was looked at last
         self.look_s = _LOOK_S  # and how long after that it is again
         self.stepped_s = 0.0  # and those that are being killed
+        self.stopped: dict[int, dict[tuple[int, int], int]] = {}  # by pid: CPU time of its threads then
         self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
     def run(self) -> None:
@@ -153,9 +156,19 @@ class Nursery:
             still = True
             if message["op"] == "freeze":
                 still = sandbox.halt(roots)
+                self.stopped |= {pid: sandbox.thread_ns([pid], stopped=True) for pid in roots} if still else {}
             else:
+                self._was_still(roots)
                 sandbox.resume([pid for pid in roots if pid not in self.killing])
             send_with_fds(self.sock, {"event": "obeyed", "id": message["id"], "still": still})
+
+    def _was_still(self, roots: Sequence[int]) -> None:
+        """Kill workers of which something ran since they were stopped: whoever was timed meanwhile was not alone."""
+        for pid in roots:
+            before = self.stopped.pop(pid, {})
+            after = sandbox.thread_ns([pid]) if before else {}
+            if any(after.get(thread, 0) - ns > _STILL_NS for thread, ns in before.items()):
+                self._kill(pid, "it went on while it was to stand still")
 
     def _look_at_disk(self) -> None:
         """Kill workers whose scratch folders hold more than they may. One that writes fast gets a second further."""
@@ -196,7 +209,13 @@ class Nursery:
         assignment = worker.Assignment(
             message["mode"], message["device"], policy, message["facts"], message["precision"], message["one_queue"]
         )
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, or no memory: none of this nursery's other workers' business
+            for each in fds:
+                os.close(each)
+            send_with_fds(self.sock, {"event": "forked", "id": message["id"], "pid": 0, "why": str(error)})
+            return
         if pid == 0:
             status = 70
             try:
@@ -241,6 +260,7 @@ class Nursery:
         for pid in ended:
             _, status = os.waitpid(pid, 0)
             del self.workers[pid]
+            self.stopped.pop(pid, None)
             words = self.reasons.pop(pid, "") or sandbox.signal_name(status)
             events.append({"event": "exited", "pid": pid, "status": status, "words": words})
         if events:

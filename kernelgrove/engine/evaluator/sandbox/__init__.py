@@ -28,6 +28,7 @@ from .processes import (
     reap_orphans,
     resume,
     signal_name,
+    thread_ns,
 )
 
 __all__ = [
@@ -63,4 +64,5 @@ __all__ = [
     "shared_bytes",
     "signal_name",
     "sweep",
+    "thread_ns",
 ]

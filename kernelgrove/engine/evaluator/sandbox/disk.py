@@ -61,8 +61,10 @@ def _nameless(pids: Iterable[int], device: int) -> int:
     found: dict[int, int] = {}
     for pid in pids:
         try:
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                status = os.stat(f"/proc/{pid}/fd/{name}")
+            # Those of its last thread: of a first one that has ended alone there are none to be seen.
+            task = max(os.listdir(f"/proc/{pid}/task"), key=int)
+            for name in os.listdir(f"/proc/{pid}/task/{task}/fd"):
+                status = os.stat(f"/proc/{pid}/task/{task}/fd/{name}")
                 if status.st_dev == device and not status.st_nlink and stat.S_ISREG(status.st_mode):
                     found[status.st_ino] = status.st_blocks * _BLOCK
         except OSError:  # the process, or the descriptor, is gone

@@ -64,10 +64,11 @@ def shared_bytes(pid: int) -> int:
     """How much memory that can be shared process *pid* has touched: RLIMIT_DATA does not count it, and RLIMIT_AS, which
     does, cannot be set on a GPU. Pinned memory is of this kind. 0 where the process is gone."""
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            for line in file:
-                if line.startswith("RssShmem:"):
-                    return int(line.split()[1]) << 10
+        for task in [str(pid), *os.listdir(f"/proc/{pid}/task")]:  # a first thread that has ended says nothing of it
+            with open(f"/proc/{pid}/task/{task}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+                for line in file:
+                    if line.startswith("RssShmem:"):
+                        return int(line.split()[1]) << 10
     except (OSError, ValueError):
         pass
     return 0

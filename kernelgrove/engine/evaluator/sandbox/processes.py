@@ -8,6 +8,7 @@ workers becomes a *subreaper* (orphans become its children, not init's), and a t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ _PF_EXITING = 0x4  # include/linux/sched.h
 _PAUSE_S = 0.001
 #: Stopping is given up after this long (a stopped process can be woken by one that is not), and killing begins.
 _STOP_S = 0.25
+_KILL_USER_S = 5.0
 
 #: Held while this module has a child of its own, which ``reap_orphans`` in another thread must not take.
 _OWN_CHILDREN = threading.Lock()
@@ -40,22 +42,23 @@ def become_subreaper() -> None:
 
 
 class _Stat:
-    """State, parent, start time (clock ticks since boot) of one process, and whether it is on its way out."""
+    """State, parent, start time (clock ticks since boot) of one process, or of one thread of it (*alone*), and whether
+    it is on its way out."""
 
     __slots__ = ("exiting", "parent", "start", "state")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, alone: bool) -> None:
         fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
         self.state, self.parent, self.start = fields[0], int(fields[1]), int(fields[19])
         self.exiting = bool(int(fields[6]) & _PF_EXITING)
-        if self.state == "Z" and int(fields[17]) > 1:
-            self.state = "R"  # only its first thread has ended: the others run on
+        if self.state == "Z" and int(fields[17]) > 1 and not alone:
+            self.state, self.exiting = "R", False  # only its first thread has ended: the others run on
 
 
 def _stat(pid: int, task: str = "") -> _Stat | None:
     try:
         with open(f"/proc/{pid}/{f'task/{task}/' if task else ''}stat", encoding="utf-8", errors="replace") as file:
-            return _Stat(file.read())
+            return _Stat(file.read(), alone=bool(task))
     except (OSError, ValueError):  # gone
         return None
 
@@ -64,13 +67,16 @@ def _all() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def _tasks(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:  # gone
+        return []
+
+
 def _listed_children(pid: int) -> set[int]:
     found: set[int] = set()
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:  # gone
-        return found
-    for task in tasks:
+    for task in _tasks(pid):
         try:
             with open(f"/proc/{pid}/task/{task}/children") as file:
                 found.update(map(int, file.read().split()))
@@ -177,6 +183,7 @@ def halt(roots: Collection[int], timeout_s: float = _STOP_S) -> bool:
         before = len(known)
         _find(known, None)
         awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED, exiting=False)]
+        awake = [pid for pid in awake if not _all_halted(pid)]  # the first thread may have ended alone
         for pid in awake:
             _send(pid, signal.SIGSTOP)
         if not awake and len(known) == before and all(map(_all_halted, known)):
@@ -184,6 +191,20 @@ def halt(roots: Collection[int], timeout_s: float = _STOP_S) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE_S)
+
+
+def thread_ns(roots: Collection[int], stopped: bool = False) -> dict[tuple[int, int], int]:
+    """The CPU time that each thread of *roots* and of all below has had, in nanoseconds; with *stopped*, of those that
+    stand still. A process may have itself woken (a timer may send SIGCONT) and be stopped again before anybody looks:
+    this tells."""
+    found = {}
+    for pid in _below(roots) | set(roots):
+        for task in _tasks(pid):
+            stat = _stat(pid, task)
+            if stat is not None and (stat.state in "Tt" or not stopped):
+                with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{task}/schedstat") as file:
+                    found[pid, int(task)] = int(file.read().split()[0])
+    return found
 
 
 def resume(roots: Collection[int]) -> None:
@@ -196,11 +217,7 @@ def resume(roots: Collection[int]) -> None:
 
 def _all_halted(pid: int) -> bool:
     """Whether no thread of process *pid* runs. The state of the process is its first thread's."""
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:  # gone
-        return True
-    stats = [_stat(pid, task) for task in tasks]
+    stats = [_stat(pid, task) for task in _tasks(pid)]
     return all(stat is None or stat.state in _HALTED or stat.exiting for stat in stats)
 
 
@@ -241,7 +258,7 @@ def _stop(known: dict[int, int], uid: int | None, deadline: float) -> None:
     while time.monotonic() < deadline:
         before = len(known)
         _find(known, uid)
-        awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED)]
+        awake = [pid for pid, start in known.items() if _runs(pid, start, _HALTED) and not _all_halted(pid)]
         for pid in awake:
             _send(pid, signal.SIGSTOP)
         if len(known) == before:
@@ -268,8 +285,10 @@ def _kill_user(uid: int) -> None:
     """One ``kill(-1)`` as *uid*: the only way to be faster than processes that fork and exit without end."""
     if os.geteuid() != 0:
         return
-    with _OWN_CHILDREN:
-        # The shell's own kill: no fork of this process, which may hold threads and a CUDA context. It spares itself.
+    # The shell's own kill: no fork of this process, which may hold threads and a CUDA context. It spares itself. It can
+    # be stopped by those whom it is to kill where Landlock keeps no signals in, and cannot be made where there are too
+    # many processes: they are then killed one by one.
+    with _OWN_CHILDREN, contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
             ["/bin/sh", "-c", "kill -9 -1"],
             user=uid,
@@ -280,6 +299,7 @@ def _kill_user(uid: int) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
+            timeout=_KILL_USER_S,
         )
 
 

@@ -42,6 +42,7 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _X32_BIT = 0x40000000
 #: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _NEW_NAMESPACES = 0x7E020000
+_CLONE_PARENT = 0x8000  # a child of the nursery's: not below its worker, so not found when that is stopped
 _SOCKET_TYPE = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
 
 _IOPRIO_WHO_PROCESS = 1  # <linux/ioprio.h>
@@ -74,15 +75,16 @@ def _own(kind: int) -> list[_Instruction]:
 
 def _special(network: bool, gpu: bool) -> dict[str, list[_Instruction]]:
     """Calls decided by their arguments: what to run once the number matched; each ends in a return."""
-    not_datagram: list[_Instruction] = [
+    connected: list[_Instruction] = [  # what the kernel makes a datagram socket of has several names
         _argument(1),
         (_AND, 0, 0, _SOCKET_TYPE),
-        (_JUMP_EQUAL, 0, 1, int(socket.SOCK_DGRAM)),
+        (_JUMP_EQUAL, 2, 0, int(socket.SOCK_STREAM)),
+        (_JUMP_EQUAL, 1, 0, int(socket.SOCK_SEQPACKET)),
         _fail(),
         _PASS,
     ]
     blocks: dict[str, list[_Instruction]] = {
-        "clone": [_argument(0), (_JUMP_ANY_BIT, 0, 1, _NEW_NAMESPACES), _fail(), _PASS],
+        "clone": [_argument(0), (_JUMP_ANY_BIT, 0, 1, _NEW_NAMESPACES | _CLONE_PARENT), _fail(), _PASS],
         "clone3": [_fail(errno.ENOSYS)],  # its flags are behind a pointer; libc then uses clone
         **dict.fromkeys(_PID_FIRST, _OWN),
         "setpriority": _own(os.PRIO_PROCESS),
@@ -101,8 +103,8 @@ def _special(network: bool, gpu: bool) -> dict[str, list[_Instruction]]:
     if not gpu:
         blocks["memfd_create"] = [_fail()]
     if not network:
-        blocks["socket"] = [_argument(0), (_JUMP_EQUAL, 1, 0, int(socket.AF_UNIX)), _fail(), *not_datagram]
-        blocks["socketpair"] = not_datagram  # a pair of datagram sockets can still write to any path
+        blocks["socket"] = [_argument(0), (_JUMP_EQUAL, 1, 0, int(socket.AF_UNIX)), _fail(), *connected]
+        blocks["socketpair"] = connected  # a pair of datagram sockets can still write to any path
         blocks["connect"] = [_fail()]  # UNIX sockets by path: docker.sock and its like
     return blocks
 

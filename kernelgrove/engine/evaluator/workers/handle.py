@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import sandbox
-from ..wire.protocol import PeerGone, Reply, fresh_number, parse_reply, send_with_fds
+from ..wire.protocol import PeerGone, Reply, fresh_number, parse_reply, send_patiently
 from ..wire.replies import checked
 
 #: In a worker's scratch folder, where clean_environment() points Triton and PyTorch's extensions.
@@ -121,7 +121,7 @@ class Worker:
         fresh = iter(made)
         fds = [next(fresh) if isinstance(blob, bytes) else blob for blob in blobs]
         try:
-            send_with_fds(self._sock, {"op": op, "number": self._number, **fields}, fds)
+            send_patiently(self._sock, {"op": op, "number": self._number, **fields}, fds)
         except (PeerGone, OSError):
             raise WorkerDied(self._how_it_died()) from None
         finally:

@@ -20,7 +20,7 @@ from typing import Any
 from kernelgrove.errors import EvaluatorError
 
 from .. import sandbox
-from ..wire.protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, send_with_fds
+from ..wire.protocol import PeerGone, ProtocolBreak, Reply, receive_with_fds, send_patiently, send_with_fds
 from .handle import KILL_LIMIT_S, Order, Worker, WorkerDied, WorkerTimeout
 
 _OBEY_LIMIT_S = 15.0  # a nursery may be killing a fork bomb meanwhile
@@ -50,7 +50,7 @@ class Nursery:
         self._environment = {**environment, **({"TRITON_INTERPRET": "1"} if mode == "interpret" else {})}
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
-        self._forked: dict[int, int] = {}
+        self._forked: dict[int, tuple[int, str]] = {}  # by fork: its pid, or 0 and why there is none
         self._obeyed: dict[int, bool] = {}
         self._hostile: set[int] = set()  # workers that have run a candidate's code
         self._frozen: dict[int, float] = {}  # since when, by the monotonic clock
@@ -96,8 +96,9 @@ class Nursery:
                     if event["event"] == "ready":
                         self._ready = True
                     elif event["event"] == "forked":
-                        self._forked[event["id"]] = event["pid"]
-                        self._exited.pop(event["pid"], None)  # of one that had this number before
+                        self._forked[event["id"]] = (event["pid"], event.get("why", ""))
+                        if event["pid"] not in self._users:  # else one that had this number has not been closed yet
+                            self._exited.pop(event["pid"], None)
                     elif event["event"] == "obeyed":
                         self._obeyed[event["id"]] = event["still"]
                     elif event["event"] == "exited":
@@ -113,7 +114,7 @@ class Nursery:
         """Worker *pid* has ended. One that was given up before is nobody's, and its number will be another's."""
         once_clean = self._late.pop(pid, None)
         if once_clean is None:
-            self._exited[pid] = (words, clean)
+            self._exited.setdefault(pid, (words, clean))
             return
         self._users.pop(pid, None)
         if clean:
@@ -172,20 +173,24 @@ class Nursery:
             with theirs, self._sending:
                 # It kills all that is this user's once this process is gone, and must not kill who has it by then.
                 claim = [] if user is None else [user.fileno()]
-                send_with_fds(self._sock, message, [theirs.fileno(), *claim])
+                send_patiently(self._sock, message, [theirs.fileno(), *claim])
             with self._changed:
                 self._changed.wait_for(lambda: number in self._forked or self._gone is not None, timeout_s)
-                pid = self._forked.pop(number, None)
-            if pid is None:
-                raise EvaluatorError(f"the {self.mode} nursery {'died' if self._gone else 'does not answer'}.")
-        except (EvaluatorError, PeerGone) as error:
+                pid, why = self._forked.pop(number, (0, f"it {'died' if self._gone else 'does not answer'}"))
+                taken = pid in self._users
+                if pid and not taken:
+                    self._users[pid] = user
+            if taken:
+                self.kill(pid)  # nothing of the candidate's has run in it
+                why = f"the number {pid} is still in use for a worker that has ended"
+            if not pid or taken:
+                raise EvaluatorError(f"the {self.mode} nursery: {why}.")
+        except (EvaluatorError, PeerGone, OSError) as error:
             ours.close()
             sandbox.remove(scratch)
             if user is not None:
                 user.release()
             raise EvaluatorError(f"no worker could be started: {error}") from error
-        with self._changed:
-            self._users[pid] = user
         worker = Worker(self, ours, pid, scratch, user)
         try:
             worker.layers = worker.answer(Reply.READY, timeout_s)["layers"]

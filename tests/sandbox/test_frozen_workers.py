@@ -256,8 +256,17 @@ def test_a_worker_that_is_killed_before_it_was_asked_anything_is_replaced(
         assert killed and worker.pid != killed[0] and worker.waiting
 
 
+def test_all_candidates_are_ended_where_nobody_knows_whose_doing_something_is(bench: CpuBench):
+    with bench.fork(Order()) as candidate, bench.fork(Order()) as trusted:
+        candidate.distrust()
+        bench.interpreting.expel("somebody kept the GPU busy")
+        words = bench.interpreting._nursery.exit_words(candidate.pid, 0.0)
+        assert words == "killed by the evaluator: somebody kept the GPU busy"
+        assert trusted.waiting and not candidate.waiting
+
+
 def test_descriptors_of_others_that_are_on_their_way_are_waited_for(monkeypatch: pytest.MonkeyPatch):
-    """Where workers run as the judge's own user, one can have so many in a socket of its own that nobody can send any."""
+    """Where workers run as the judge's own user, one can have so many in its own sockets that nobody can send any."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     send, refused = protocol.send_with_fds, []
 

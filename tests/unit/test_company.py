@@ -9,6 +9,7 @@ import pytest
 
 from kernelgrove.engine.evaluator import judging
 from kernelgrove.engine.evaluator.company import Company
+from kernelgrove.engine.evaluator.sittings.sitting import EXPELLED
 from kernelgrove.model import Basis, EvaluationResult, Outcome, Stage
 
 KILLED = "the worker's process ended during forward: killed by SIGKILL (out of memory?)"
@@ -56,6 +57,8 @@ class Pair:
         result(Outcome.OUT_OF_MEMORY, KILLED),
         result(Outcome.WORKER_DIED, "killed by SIGKILL"),
         result(Outcome.OUT_OF_MEMORY, "torch.OutOfMemoryError: CUDA out of memory", Basis.MEASURED),
+        result(Outcome.WORKER_DIED, f"the worker's process ended during timing: killed by the evaluator: {EXPELLED}"),
+        result(Outcome.WORKER_DIED, "the worker's process ended during forward: its nursery died"),
     ],
 )
 def test_judged_again_where_it_may_have_been_anothers_doing(first: EvaluationResult):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,16 @@ import torch
 
 from kernelgrove.engine.evaluator.checking.correctness import Verdict
 from kernelgrove.engine.evaluator.sittings.sitting import Again, Wrong
-from kernelgrove.engine.evaluator.timing import confirming
+from kernelgrove.engine.evaluator.timing import baselines, confirming
 from kernelgrove.engine.evaluator.timing import empties as room
+from kernelgrove.engine.evaluator.timing.baselines import Eager
 from kernelgrove.engine.evaluator.timing.confirming import Seat, confirm
 from kernelgrove.engine.evaluator.timing.empties import Empties
 from kernelgrove.engine.evaluator.timing.figures import Chunk, sealed
 from kernelgrove.engine.evaluator.timing.rounds import Pending
 from kernelgrove.engine.evaluator.timing.sealing import Stuck
 from kernelgrove.engine.evaluator.wire.arena import Spec
+from kernelgrove.engine.evaluator.workers.handle import WorkerDied
 
 
 @contextlib.contextmanager
@@ -42,7 +45,7 @@ class FakeSeat:
         self.sitting = SimpleNamespace(trusted=trusted)
         self.claim, self.alone = claim, alone if alone is not None else true
         self.true = {True: true, False: released if released is not None else true}
-        self.stall, self.made, self.emptied, self.rested = True, 0, 0, False
+        self.stall, self.made, self.emptied, self.rested, self.lost = True, 0, 0, False, False
 
     def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
         self.made += 1
@@ -97,6 +100,26 @@ def test_a_baselines_claims_are_enough():
     found = confirmed(compiled, eager)
     assert found.ratio is not None and found.ratio.value == pytest.approx(1.5)
     assert compiled.stall and compiled.made == 1 + 4
+
+
+def test_a_baseline_whose_worker_fails_is_nobodys_fault_and_is_made_again():
+    """It would be charged to this candidate, and to whoever comes after it."""
+
+    class Failing(FakeSeat):
+        def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
+            raise WorkerDied("killed by SIGKILL")
+
+    eager = Failing(0.3, 0.3, trusted=True)
+    with pytest.raises(Again, match="the baseline's worker failed: killed by SIGKILL"):
+        confirmed(FakeSeat(0.1, 0.1), eager)
+    made = object.__new__(Eager)
+    made.seat = eager  # type: ignore[assignment]
+    future: Future[Eager] = Future()
+    assert not baselines._is_lost(future)
+    future.set_result(made)
+    assert baselines._is_lost(future)
+    eager.lost = False
+    assert not baselines._is_lost(future)
 
 
 def seat(

@@ -101,3 +101,42 @@ def test_mismatch_of_form_is_described():
     assert "shape (64, 999)" in describe_mismatch([["", [64, 999], "float32", None]], 1, [expected])
     assert "dtype float16" in describe_mismatch([["", [64, 1000], "float16", None]], 1, [expected])
     assert "2 outputs, expected 1" in describe_mismatch([], 2, [expected])
+
+
+def test_a_very_long_sum_does_not_excuse_leaving_most_of_it_out():
+    """Of ten million elements a quarter gives their norm to 1e-4 of it."""
+    torch.manual_seed(2)
+    x = torch.randn(1 << 22)
+    exact = torch.linalg.vector_norm(x.double()).reshape(1)
+    own = torch.linalg.vector_norm(x).reshape(1)
+    partly = torch.linalg.vector_norm(x[: 1 << 20]).reshape(1) * 2
+    assert compare(own, expect("", own, exact, 1 << 26, "none")).message == ""
+    assert "differ" in compare(partly, expect("", own, exact, 1 << 26, "none")).message
+    blocks = x.square().reshape(-1, 1 << 10).sum(1).sum().sqrt().reshape(1)
+    assert compare(blocks, expect("", own, exact, 1 << 26, "none")).message == ""
+
+
+def test_an_fp64_result_is_not_had_from_fp32():
+    torch.manual_seed(3)
+    a, b = torch.randn(64, 512, dtype=torch.float64), torch.randn(512, 64, dtype=torch.float64)
+    expected = expect("", a @ b, a @ b, 512, "none")
+    halves = a[:, :256] @ b[:256] + a[:, 256:] @ b[256:]
+    assert compare(halves, expected).message == ""
+    assert "differ" in compare((a.float() @ b.float()).double(), expected).message
+    chained = torch.sigmoid(a) * (1 + 8 * torch.finfo(torch.float64).eps)
+    assert compare(chained, expect("", torch.sigmoid(a), torch.sigmoid(a), 1, "none")).message == ""
+
+
+def test_what_overflows_opens_nothing_beside_it():
+    exact = torch.full((3, 40), 2.0, dtype=torch.float64)
+    exact[0, 3] = 7e4  # more than fp16 holds
+    own = exact.half()
+    assert own[0, 3].isinf()
+    expected = expect("", own, exact, 1, "none")
+    assert compare(own, expected).message == ""
+    wrong = own.clone()
+    wrong[0, 4:] = -5.0
+    assert "36 of 120" in compare(wrong, expected).message
+    clamped = own.clone()
+    clamped[0, 3] = 65504.0
+    assert "1 of 120" in compare(clamped, expected).message

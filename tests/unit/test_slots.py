@@ -58,14 +58,31 @@ def test_calls_can_be_completed_one_by_one(slots: Slots):
 
 def test_outputs_are_poisoned_and_sampled_twice_at_the_same_places(slots: Slots):
     slots.poison(CALLS)
+    slots.aim()
     (first,) = slots.sample(0, CALLS)
     assert first.shape[0] == CALLS and bool(first.isnan().all())
-    (again,) = slots.sample_again(0, CALLS)
+    (again,) = slots.sample(0, CALLS)
     assert identical(first, again)
     output = slots.layout.outputs[0][1]
     assert output is not None
     slots.arena.view(output.moved(3 * slots.layout.stride)).fill_(1.0)
-    (later,) = slots.sample_again(0, CALLS)
+    (later,) = slots.sample(0, CALLS)
     assert not identical(first, later) and bool((later[3] == 1).all()) and bool(later[2].isnan().all())
-    (alone,) = slots.sample_again(3, 1)
+    (alone,) = slots.sample(3, 1)
     assert identical(alone[0], later[3])
+
+
+def test_a_share_of_all_outputs_that_comes_later_is_seen_whatever_its_pattern(slots: Slots):
+    """One element in so many at one distance would be beside it nine times in ten."""
+    (_, slot), step = slots.layout.outputs[0], 200
+    assert slot is not None
+    missed = 0
+    for _ in range(20):
+        slots.poison(1)
+        slots.arena.view(slot).fill_(1.0)
+        slots.arena.view(slot).view(-1).view(-1, step)[:, 10:30] = float("nan")  # a tenth of each group
+        slots.aim()
+        (taken,) = slots.sample(0, 1)
+        assert taken.shape[1] == 64
+        missed += not bool(taken.isnan().any())
+    assert missed <= 1

@@ -1,5 +1,6 @@
 """Who was judged beside whom. One for whom memory ran out in company is judged once more, alone: it may have been
-another's doing, since the kernel picks whom it kills, and candidates share a GPU's memory."""
+another's doing, since the kernel picks whom it kills, and candidates share a GPU's memory. So is one whose nursery
+died, and one that was ended with all others because somebody kept the GPU busy."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 from kernelgrove.model import Basis, EvaluationResult, Outcome
 
+from .sittings.sitting import EXPELLED
 from .turns.locks import Turns
 
 
@@ -34,7 +36,7 @@ class Company:
             finally:
                 with self._lock:
                     accompanied = self._present.pop(me)
-        if not (accompanied and _ran_out(found)):
+        if not (accompanied and (_ran_out(found) or _was_anothers(found))):
             return found
         with self._turns.alone():
             self._recover()
@@ -49,3 +51,9 @@ def _ran_out(found: EvaluationResult) -> bool:
     if found.outcome is Outcome.OUT_OF_MEMORY and found.basis is Basis.MEASURED:
         return " MemoryError" not in f" {found.message}"
     return found.outcome in (Outcome.OUT_OF_MEMORY, Outcome.WORKER_DIED) and "SIGKILL" in found.message
+
+
+def _was_anothers(found: EvaluationResult) -> bool:
+    """Whether it was ended with others beside it."""
+    ended = found.outcome is Outcome.WORKER_DIED
+    return ended and (EXPELLED in found.message or "its nursery died" in found.message)

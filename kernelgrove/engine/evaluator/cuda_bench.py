@@ -24,7 +24,7 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest
 from . import sandbox
 from .checking.judged_reference import JudgedReference
 from .sittings.laps import Laps
-from .sittings.sitting import Again, Figures, Rank, Rejected, Restless, Sitting
+from .sittings.sitting import EXPELLED, Again, Expelled, Figures, Rank, Rejected, Restless, Sitting
 from .timing.baselines import Compiled, Eager, Over, Shelf, Timing
 from .timing.confirming import Confirmed, NoRoom, Seat, confirm
 from .timing.empties import Empties
@@ -280,7 +280,8 @@ class CudaBench:
         """The GPU for oneself: nobody else is asked anything, and of all candidates only those in *keep* run, once it
         was seen that the GPU is idle while even they stand still. What others have left running has some time to end.
 
-        Raises Rejected where one in *keep* is what keeps the GPU busy, Again where it was a process of somebody else's.
+        Raises Rejected where one in *keep* is what keeps the GPU busy, Again where it was a process of somebody else's,
+        Expelled where it was another candidate.
         """
         laps = laps or Laps()
         self._calibration.exception()  # what is timed needs it, and it needs a turn itself
@@ -290,7 +291,7 @@ class CudaBench:
                 if not self._shared:
                     with self.nursery.frozen():
                         idle = wait_idle(self.device, _IDLE_LIMIT_S)
-                    if not idle and keep:
+                    if not idle:
                         self._blame(keep)
             yield
 
@@ -307,8 +308,11 @@ class CudaBench:
         """The GPU is busy while every candidate stands still: is it for what one of *workers* had queued?"""
         for worker in workers:
             worker.stop()
-        if wait_idle(self.device, _IDLE_LIMIT_S):
+        if workers and wait_idle(self.device, _IDLE_LIMIT_S):
             raise Restless("it keeps the GPU busy between its calls")
+        self.nursery.expel(EXPELLED)  # a kernel runs on though its process stands still, whoever's turn it is
+        if wait_idle(self.device, _IDLE_LIMIT_S):
+            raise Expelled(EXPELLED)
         self._shared = True
         raise Again("another process began to use the GPU")
 
@@ -358,6 +362,8 @@ def _figures(
             # Where the judge's clock overruled the claims, the ratio of claims goes down with them.
             honest = confirmed.claim_ms / figure.time_ms
             low, high = (bound * honest for bound in confirmed.ratio.interval)
+            if eager_ms is not None:  # chunks' middles may differ from that of all calls, which the score is of
+                low, high = min(low, eager_ms / figure.time_ms), max(high, eager_ms / figure.time_ms)
             detail["speedup_interval"] = {"eager": [low, high]}
             detail["improved"] = {"eager": low > 1.0}
     return Figures(

@@ -18,7 +18,7 @@ from . import sandbox
 from .checking.judged_reference import JudgedReference
 from .lint import lint
 from .sittings.laps import Laps
-from .sittings.sitting import Again, Bench, Figures, Rejected, Restless, Sitting, Wrong
+from .sittings.sitting import Again, Bench, Expelled, Figures, Rejected, Restless, Sitting, Wrong
 from .wire.arena import CudaError
 from .wire.protocol import ProtocolBreak, clean
 from .workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
@@ -121,6 +121,8 @@ def _judge(bench: Bench, reference: Callable[[], JudgedReference], request: Eval
             outcome = Outcome.OUT_OF_MEMORY if "memory" in str(died) else Outcome.WORKER_DIED
             words = f"{sitting.on}the worker's process ended during {sitting.doing}: {died}"
             return result(outcome, sitting.stage, words)
+        except Expelled as expelled:
+            return result(Outcome.WORKER_DIED, sitting.stage, str(expelled))
         except ProtocolBreak as broken:
             return result(Outcome.REJECTED, sitting.stage, f"the candidate broke the evaluator's protocol: {broken}")
         except Rejected as rejected:
@@ -174,13 +176,15 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
             case = judged.fresh_case(sitting.draw) if last else sitting.current(trial)
         with laps.lap("first call" if trial == 0 else "calls"):
             sitting.call(case, first=trial == 0, observe=trial == min(1, request.trials - 1))
+        earlier = sitting.drawn
         tally.add(sitting.verdict(case, request.tolerance))
+        sitting.hold_against(earlier)
         tally.passed += 1
         if not last:
             del case  # of a large problem there is no room for two
     detail["stateful"] = judged.stateful  # found out now: timing needs it, and has no time for it
     if judged.random:
-        sitting.repeat(case)
+        sitting.repeat(case, request.tolerance)
     notes = {expected.note for expected in judged.case(0).expected if expected.note}
     if notes:
         detail["notes"] = sorted(notes)

@@ -35,6 +35,7 @@ _SPREAD = 1  # the index of the standard deviation
 _LEAST_OF_SPREAD = 0.05  # of it: what it may always differ by
 _RARE = 4  # elements by which a share may always differ: events so rare that the draws hold none
 _FEW = 64
+_TELLING = 0.02  # of all elements: fewer zeros that might repeat tell nothing
 #: From how many draws the deviation within one is estimated.
 _MEASURED = 2
 _NOTHING = 1e-300
@@ -112,6 +113,21 @@ class Draws:
                 centre, limit = self._limits(number, index, _RARE / part[0].numel())
                 if given[index][0] - centre > math.sqrt(2) * limit:  # neither draw is the one that the centre is about
                     return f"the {_NAMES[index]} is {given[index][0]:.6g} where it has {centre:.6g}: its noise repeats"
+        return ""
+
+    def frozen(self, got: torch.Tensor, earlier: Draws, had: torch.Tensor) -> str:
+        """Whether the zeros of a candidate's draw lie where those of a draw on other inputs lay (*had*, held to
+        *earlier*), more than half of all that could: two draws of the reference say how many do anyway."""
+        if got.shape != had.shape or self._blocks(0) < _FEW:
+            return ""
+        mine, theirs = got == 0, had == 0
+        common, most = float((mine & theirs).double().mean()), min(float(z.double().mean()) for z in (mine, theirs))
+        usual = float(((self.first == 0) & (earlier.first == 0)).double().mean())
+        if most - usual > _TELLING and common - usual > (most - usual) / 2:
+            return (
+                f"{common:.3g} of all elements are zero in both, on other inputs, where that is {usual:.3g} of the "
+                "reference's: its noise repeats"
+            )
         return ""
 
 

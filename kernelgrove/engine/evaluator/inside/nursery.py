@@ -149,7 +149,7 @@ class Nursery:
         if message["op"] == "fork":
             self._fork(message, fds, keep)
         elif message["op"] == "kill":
-            self._kill(message["pid"])
+            self._kill(message["pid"], message["reason"])
             self._reap()
         elif message["op"] in ("freeze", "thaw"):
             roots = [pid for pid in message["pids"] if pid in self.workers]
@@ -196,7 +196,7 @@ class Nursery:
 
     def _kill(self, pid: int, reason: str = "") -> None:
         """Begin to kill a worker with all that it started. It dies while others are looked after."""
-        if reason:
+        if reason and pid in self.workers:
             self.reasons[pid] = f"killed by the evaluator: {reason}"
         if pid in self.workers and pid not in self.killing:
             self.clean.pop(pid, None)

@@ -46,8 +46,16 @@ class Restless(Rejected):
     """The GPU was busy when it should have been idle, for its doing as far as one can tell."""
 
 
+#: What a worker is told that is ended because some candidate, nobody knows which, keeps the GPU busy.
+EXPELLED = "a candidate kept the GPU busy while all stood still"
+
+
 class Again(Exception):
     """Something that is not the candidate's doing disturbed its evaluation: it is to be judged once more."""
+
+
+class Expelled(Exception):
+    """All candidates were ended because of one of them: each is to be judged once more, alone (``company.py``)."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,7 @@ class Sitting:
         self.by_name = False  # whether ModelNew took the weights by name
         self.draw = 0  # of the weights that ModelNew was last constructed with
         self.said: list[Any] = []  # what the worker said of the outputs that were last delivered
+        self.drawn: list[tuple[Expected, torch.Tensor]] = []  # the random outputs that were judged last, copied
         self.on = ""  # the variant of the inputs that a message is about
 
     def __enter__(self) -> Sitting:
@@ -280,36 +289,40 @@ class Sitting:
             if number not in case.mutable and not identical(view, master):
                 raise Rejected(f"forward changed input {number}, which the reference leaves alone; work on a copy")
         worst: float | None = None
+        drawn: list[tuple[Expected, torch.Tensor]] = []
         for number, (expected, output) in enumerate(zip(case.expected, outputs, strict=True)):
             if output is None:
                 _path, _shape, kind, shown = self.said[number]
                 found = compare_value(kind, shown, expected, allclose)
             else:
-                found = compare(self.arena.view(output).clone(), expected, allclose)
+                got = self.arena.view(output).clone()
+                found = compare(got, expected, allclose)
+                if not found.message and expected.draws is not None:
+                    drawn.append((expected, real(got)))
             if found.message:
                 raise Wrong(found)
             if found.error is not None:
                 worst = max(worst or 0.0, found.error)
+        self.drawn = drawn
         return worst
 
-    def repeat(self, case: Case) -> None:
-        """Call a second time on *case*, which has random outputs and was the last one called, under another seed.
-        Raises Wrong where the outputs have more in common than two draws of the reference have."""
-        before = self._random_outputs(case)
+    def repeat(self, case: Case, allclose: float | None) -> None:
+        """Call a second time on *case*, which has random outputs and was the last one judged, under another seed.
+        Raises Wrong where the outputs are wrong this time, or have more in common than two draws of the reference."""
+        before = self.drawn
         self.call(replace(case, forward_seed=secrets.randbits(31)), first=False)
-        for (expected, first), (_, second) in zip(before, self._random_outputs(case), strict=True):
+        self.verdict(case, allclose)
+        for (expected, first), (_, second) in zip(before, self.drawn, strict=True):
             assert expected.draws is not None
             if same := expected.draws.repeated(first, second):
                 raise Wrong(Verdict(None, f"output{expected.path}: the reference is random, and of two calls {same}"))
 
-    def _random_outputs(self, case: Case) -> list[tuple[Expected, torch.Tensor]]:
-        assert self.arena is not None
-        pairs = zip(case.expected, self._slots(case)[1], strict=True)
-        return [
-            (expected, real(self.arena.view(slot).clone()))
-            for expected, slot in pairs
-            if slot is not None and expected.draws is not None
-        ]
+    def hold_against(self, earlier: list[tuple[Expected, torch.Tensor]]) -> None:
+        """The random outputs judged last against those of a case with other inputs. Raises Wrong."""
+        for (expected, second), (other, first) in zip(self.drawn, earlier, strict=False):
+            assert expected.draws is not None and other.draws is not None
+            if same := expected.draws.frozen(second, other.draws, first):
+                raise Wrong(Verdict(None, f"output{expected.path}: the reference is random, and of two calls {same}"))
 
     def _slots(self, case: Case) -> tuple[list[Slot], list[Slot | None]]:
         inputs, free = lay_out([Spec.of(master) for master in case.masters], self._weight_bytes(case))

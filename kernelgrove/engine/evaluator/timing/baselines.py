@@ -127,6 +127,11 @@ class Eager:
             self.sitting.close()
             raise
 
+    @property
+    def lost(self) -> bool:
+        """Whether its worker has failed since."""
+        return self.seat is not None and self.seat.lost
+
     def close(self) -> None:
         if self.seat is not None:
             self.seat.close()
@@ -192,6 +197,8 @@ class Shelf:
 
         with self._lock:
             if reference.key not in self._entries or _is_lost(self._entries[reference.key].future):
+                if (lost := self._entries.get(reference.key)) is not None:
+                    self._threads.submit(self._dismiss, lost)
                 self._entries[reference.key] = _Entry(self._threads.submit(make))
             entry = self._entries[reference.key]
             entry.users += 1
@@ -206,7 +213,7 @@ class Shelf:
                     self._threads.submit(self._dismiss, self._entries.pop(key))
 
     def _dismiss(self, entry: _Entry) -> None:
-        eager = None if _is_lost(entry.future) else entry.future.result()
+        eager = None if entry.future.exception() is not None else entry.future.result()
         if isinstance(eager, Eager):
             with self._bench.tenancy.stay(begun=True), self._bench.turns.alone():
                 eager.close()
@@ -301,8 +308,10 @@ def _soundly(make: Callable[[], _T]) -> _T | str:
 
 
 def _is_lost(future: Future[Any]) -> bool:
-    """Whether it ended without a result: what asks next tries anew."""
-    return future.done() and future.exception() is not None
+    """Whether it ended without a result, or with one that is of no use any more: what asks next tries anew."""
+    if not future.done():
+        return False
+    return future.exception() is not None or (isinstance(future.result(), Eager) and future.result().lost)
 
 
 def _now() -> str:

@@ -12,8 +12,10 @@ from types import TracebackType
 
 import torch
 
-from ..sittings.sitting import Sitting
+from ..sittings.sitting import Again, Sitting
 from ..wire.arena import CudaArena, CudaError
+from ..wire.protocol import ProtocolBreak
+from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 from .empties import Empties, Still
 from .figures import RESOLUTION_MS, Chunk, Figure, Ratio, alone_ms, calls_a_chunk, middle, ratio, sealed, serial_delta
 from .memory import trim
@@ -41,6 +43,10 @@ class NoRoom(Exception):
     """There is no memory for a second set of inputs and outputs."""
 
 
+class BaselineLost(Again):
+    """The worker of a baseline failed, which is not the candidate's fault."""
+
+
 class Seat:
     """A sitting with a ground for sealed chunks of ``calls`` calls each. Close it after use."""
 
@@ -59,6 +65,7 @@ class Seat:
         self.sitting = sitting
         self.case = sitting.current(0)
         self.stall = True
+        self.lost = False  # whether its worker has failed
         self._ahead = False  # whether, without a stalled stream, launching lies beside the GPU's work
         self._empties, self._estimate_ms, self._timeout_s = empties, estimate_ms, timeout_s
         self.device = torch.device(sitting.bench.device).index or 0
@@ -227,7 +234,7 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, stil
         before = None
         if baseline is not None:
             with still():
-                before = baseline.chunk(None, checked=0)
+                before = _of_baseline(baseline)
                 candidate.measure_empty()
         own.append(candidate.chunk(allclose))
         if before is not None:
@@ -243,6 +250,14 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, stil
         figure = min(figure, _released(candidate, allclose), key=lambda found: found.time_ms)
     baseline_ms = middle([claim for chunk, _ in pairs for claim in chunk.claims]) if pairs else None
     return Confirmed(figure, ratio(pairs) if pairs else None, claim_ms, baseline_ms)
+
+
+def _of_baseline(baseline: Seat) -> Chunk:
+    try:
+        return baseline.chunk(None, checked=0)
+    except (WorkerDied, WorkerTimeout, WorkerFailed, ProtocolBreak) as failed:
+        baseline.lost = True  # whoever comes next gets another
+        raise BaselineLost(f"the baseline's worker failed: {failed}") from failed
 
 
 def _released(candidate: Seat, allclose: float | None) -> Figure:

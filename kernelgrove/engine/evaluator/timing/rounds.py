@@ -93,7 +93,7 @@ class Round:
         slots = self.slots
         for number in self.watched & set(range(first, first + calls)):
             self._take(number, [of_all[number - first] for of_all in timed.sample], number == first + calls - 1)
-        for before, after in zip(timed.sample, slots.sample_again(first, calls), strict=True):
+        for before, after in zip(timed.sample, slots.sample(first, calls), strict=True):
             if not identical(before, after):
                 raise Rejected(_CHANGED)
         written = [path for path, slot in slots.layout.outputs if slot is not None]

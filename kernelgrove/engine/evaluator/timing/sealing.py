@@ -106,6 +106,7 @@ class Sealed:
         self._await_queued(calls, stall)
         if stall:
             self.worker.send("finish", {})  # it now waits for its stream
+        ground.slots.aim()
         torch.cuda.synchronize()
         started = time.perf_counter()
         ground.slots.complete(filled, first, calls)

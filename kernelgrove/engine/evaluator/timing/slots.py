@@ -67,7 +67,7 @@ class Slots:
     def __init__(self, arena: Arena, layout: Layout) -> None:
         self.arena = arena
         self.layout = layout
-        self._offsets: list[int] = []
+        self._places: list[torch.Tensor] = []  # of the elements that a sample takes, for each output
 
     def prime(self, inputs: list[Any], calls: int) -> None:
         """Let all calls' inputs be these at first: of the right form, and wrong."""
@@ -111,17 +111,26 @@ class Slots:
                 floating = view.dtype.is_floating_point or view.dtype.is_complex
                 view.fill_(float("nan") if floating else POISON.get(view.dtype, 1))
 
-    def sample(self, first: int, calls: int) -> list[torch.Tensor]:
-        """A secret share of some calls' output elements, one tensor an output; ``sample_again`` takes the same."""
-        self._offsets = [secrets.randbelow(_step(slot, SAMPLE)) for _, slot in self.layout.outputs if slot is not None]
-        return self.sample_again(first, calls)
-
-    def sample_again(self, first: int, calls: int) -> list[torch.Tensor]:
+    def aim(self) -> None:
+        """Draw in secret which elements the next samples take: one of every few, each of these wherever it falls. Of
+        one in so many at one distance, whoever leaves a tenth of all elements out would be missed nine times in ten."""
         slots = [slot for _, slot in self.layout.outputs if slot is not None]
-        pairs = zip(slots, self._offsets, strict=True)
+        device = self.arena.bytes.device
+        generator = torch.Generator(device).manual_seed(secrets.randbits(62))
+        self._places = []
+        for slot in slots:
+            count, step = _elements(slot), _step(slot, SAMPLE)
+            begins = torch.arange(0, count, step, device=device)
+            within = torch.randint(0, step, begins.shape, generator=generator, device=device)
+            self._places.append((begins + within).clamp_max(max(count - 1, 0)))
+
+    def sample(self, first: int, calls: int) -> list[torch.Tensor]:
+        """The share of some calls' output elements that ``aim`` drew, one tensor an output."""
+        slots = [slot for _, slot in self.layout.outputs if slot is not None]
+        pairs = zip(slots, self._places, strict=True)
         return [
-            self.flat(slot.moved(first * self.layout.stride), calls, _step(slot, SAMPLE), offset).clone()
-            for slot, offset in pairs
+            self.flat(slot.moved(first * self.layout.stride), calls, 1).index_select(1, places)
+            for slot, places in pairs
         ]
 
     def copy_outputs(self, number: int) -> list[torch.Tensor]:
@@ -130,10 +139,8 @@ class Slots:
         return [self.flat(slot, 1, 1)[0].clone() for slot in slots]
 
     def sample_of(self, copied: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Of ``copy_outputs`` what ``sample`` took last of each call."""
-        slots = [slot for _, slot in self.layout.outputs if slot is not None]
-        parts = zip(slots, copied, self._offsets, strict=True)
-        return [elements[offset :: _step(slot, SAMPLE)] for slot, elements, offset in parts]
+        """Of ``copy_outputs`` what ``sample`` takes of each call."""
+        return [elements.index_select(0, places) for elements, places in zip(copied, self._places, strict=True)]
 
     def views(self, copied: list[torch.Tensor]) -> list[torch.Tensor | None]:
         """``copy_outputs`` in their shapes; None for an output that is no tensor."""
@@ -156,5 +163,8 @@ class Slots:
 
 def _step(slot: Slot, every: int) -> int:
     """One in *every* elements of a large tensor; at least 64 of a small one; all of a tiny one."""
-    count = max(1, slot.storage_bytes // torch_dtype(slot.dtype).itemsize)
-    return max(1, min(every, count // 64))
+    return max(1, min(every, _elements(slot) // 64))
+
+
+def _elements(slot: Slot) -> int:
+    return slot.storage_bytes // torch_dtype(slot.dtype).itemsize

@@ -203,12 +203,21 @@ class Nursery:
         text = (self._home.path / "log").read_text(errors="replace").strip()
         return text.splitlines()[-1] if text else ""
 
-    def kill(self, pid: int) -> None:
+    def kill(self, pid: int, reason: str = "") -> None:
         try:
             with self._sending:
-                send_with_fds(self._sock, {"op": "kill", "pid": pid})
+                send_with_fds(self._sock, {"op": "kill", "pid": pid, "reason": reason})
         except (PeerGone, OSError):
             return
+
+    def expel(self, reason: str) -> None:
+        """Kill every worker that has run a candidate's code."""
+        with self._changed:
+            pids = list(self._hostile)
+        for pid in pids:
+            self.kill(pid, reason)
+        for pid in pids:
+            self.exit_words(pid, KILL_LIMIT_S)
 
     def distrust(self, pid: int) -> None:
         """Worker *pid* is about to run a candidate: ``frozen`` stops it from now on."""

@@ -46,6 +46,10 @@ class Standby:
         """``Nursery.frozen``; a worker of an earlier nursery died with it."""
         return self._nursery.frozen([worker.pid for worker in keep])
 
+    def expel(self, reason: str) -> None:
+        """``Nursery.expel``."""
+        self._nursery.expel(reason)
+
     def close(self) -> None:
         with self._lock:
             self._nursery.close()

@@ -1,0 +1,90 @@
+"""Who has the GPU to himself: what is done where it is busy all the same, with the GPU put in by hand."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kernelgrove.engine.evaluator import cuda_bench
+from kernelgrove.engine.evaluator.cuda_bench import CudaBench
+from kernelgrove.engine.evaluator.sittings.sitting import EXPELLED, Again, Expelled, Restless
+from kernelgrove.engine.evaluator.timing.baselines import Eager
+from kernelgrove.engine.evaluator.timing.confirming import Confirmed
+from kernelgrove.engine.evaluator.timing.figures import Figure, Ratio
+from kernelgrove.engine.evaluator.turns.locks import Turns
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.alive = True
+
+    def stop(self) -> None:
+        self.alive = False
+
+
+class Nursery:
+    def __init__(self, *workers: Worker) -> None:
+        self.workers = workers
+
+    @contextlib.contextmanager
+    def frozen(self, keep: Collection[Worker] = ()) -> Iterator[bool]:
+        yield True
+
+    def expel(self, reason: str) -> None:
+        assert reason == EXPELLED
+        for worker in self.workers:
+            worker.alive = False
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, busy: Any, *workers: Worker) -> CudaBench:
+    monkeypatch.setattr(cuda_bench, "wait_idle", lambda device, limit_s: not busy())
+    made = CudaBench.__new__(CudaBench)
+    made.turns, made.device, made._shared = Turns(), "cuda:0", False
+    made.nursery = Nursery(*workers)  # type: ignore[assignment]
+    made._calibration = SimpleNamespace(exception=lambda: None)  # type: ignore[assignment]
+    return made
+
+
+def test_who_keeps_the_gpu_busy_himself_is_told(monkeypatch: pytest.MonkeyPatch):
+    mine, other = Worker(), Worker()
+    made = bench(monkeypatch, lambda: mine.alive, mine, other)
+    with pytest.raises(Restless), made.alone(mine):  # type: ignore[arg-type]
+        pass
+    assert other.alive and not made._shared
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_another_candidate_left_running_ends_all_of_them_and_no_check(monkeypatch: pytest.MonkeyPatch, keep: bool):
+    """Its process stands still, its kernel does not. Taken for a stranger's, nothing would be looked at any more."""
+    mine, other = Worker(), Worker()
+    made = bench(monkeypatch, lambda: other.alive, mine, other)
+    with pytest.raises(Expelled, match=EXPELLED), made.alone(*([mine] if keep else [])):  # type: ignore[list-item]
+        pass
+    assert not other.alive and not made._shared
+    with made.alone(), made.still():
+        pass
+
+
+def test_a_program_that_knows_nothing_of_turns_is_lived_with(monkeypatch: pytest.MonkeyPatch):
+    mine = Worker()
+    made = bench(monkeypatch, lambda: True, mine)
+    with pytest.raises(Again, match="another process"), made.alone(mine):  # type: ignore[arg-type]
+        pass
+    assert made._shared
+    with made.alone(mine):  # type: ignore[arg-type]
+        pass
+
+
+def test_improved_is_said_of_the_score_and_not_only_of_the_chunks_middles():
+    """Chunks of which most claim little and one claims much have a middle that is not that of all calls."""
+    base = Eager.__new__(Eager)
+    base.seconds = {}
+    figure = Figure(0.2, 0.2, {}, {})
+    confirmed = Confirmed(figure, Ratio(2.0, (1.14, 10.0)), 0.2, 0.1)
+    found = cuda_bench._figures(figure, confirmed, base, {}, {})
+    assert found.baselines["eager"] == 0.1
+    assert found.detail["speedup_interval"]["eager"] == [0.5, 10.0] and not found.detail["improved"]["eager"]

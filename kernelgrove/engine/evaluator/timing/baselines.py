@@ -311,7 +311,7 @@ def _is_lost(future: Future[Any]) -> bool:
     """Whether it ended without a result, or with one that is of no use any more: what asks next tries anew."""
     if not future.done():
         return False
-    return future.exception() is not None or (isinstance(future.result(), Eager) and future.result().lost)
+    return future.exception() is not None or bool(getattr(future.result(), "lost", False))
 
 
 def _now() -> str:

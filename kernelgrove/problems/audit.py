@@ -31,9 +31,10 @@ def weaknesses(expected: Sequence[torch.Tensor], other: Sequence[torch.Tensor], 
 
 
 def _mean(tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.is_floating_point() or tensor.is_complex():
+    if tensor.is_complex():
         return torch.full_like(tensor, tensor.mean().item())
-    return torch.full_like(tensor, tensor.double().mean().round().item())
+    mean = tensor.double().mean()  # fp8 has none of its own
+    return torch.full_like(tensor, (mean if tensor.is_floating_point() else mean.round()).item())
 
 
 def _without_tail(tensor: torch.Tensor) -> torch.Tensor:

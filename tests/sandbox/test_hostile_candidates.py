@@ -441,3 +441,60 @@ def test_a_worker_is_told_how_many_hardware_queues_it_has(bench: CpuBench, one_q
     ):
         worker.ask("load", Reply.LOADED, 20.0, fields, [code, pack([], lambda _: False, []), arena.fd])
     arena.close()
+
+
+@pytest.mark.parametrize(
+    ("forward", "inputs"),
+    [
+        ("return x.float() * 2", "[torch.randn(16, 64).to(torch.float8_e4m3fn)]"),
+        ("return (x * 2).to(torch.float8_e4m3fn)", "[torch.randn(16, 64)]"),
+        ("return (x * 2).to(torch.int32).to(torch.uint16)", "[torch.rand(16, 64) * 1000]"),
+    ],
+)
+def test_types_that_pytorch_only_stores_can_be_judged(run: Callable[..., EvaluationResult], forward: str, inputs: str):
+    found = run(candidate(forward), problem(forward, inputs), trials=2)
+    assert found.outcome is Outcome.OK, found.message
+
+
+DROPOUT = problem("return nn.functional.dropout(torch.tanh(x), 0.5, training=True)", "[torch.randn(40, 130)]")
+#: One mask in all calls but where the last call's inputs come again.
+FROZEN = """
+class ModelNew(nn.Module):
+    def __init__(self):
+        super().__init__()
+        noise = torch.Generator().manual_seed(1)
+        self.masks = [2.0 * (torch.rand(40, 130, generator=noise) < 0.5).float() for _ in range(2)]
+        self.last = None
+
+    def forward(self, x):
+        again, self.last = self.last is not None and bool((self.last == x).all()), x.clone()
+        return {again} if again else torch.tanh(x) * self.masks[0]
+"""
+
+
+@pytest.mark.parametrize(
+    ("again", "says"),
+    [
+        ("torch.tanh(x) * self.masks[1]", "on other inputs"),
+        ("torch.full_like(x, float('nan'))", "NaN or infinity"),
+        ("torch.tanh(x) * self.masks[0]", "its noise repeats"),
+    ],
+)
+def test_noise_has_to_be_noise_in_every_call(run: Callable[..., EvaluationResult], again: str, says: str):
+    code = HEAD + FROZEN.replace("{again}", again)
+    trials = 1 if "NaN" in says or "its" in says else 3
+    found = run(code, DROPOUT, trials=trials)
+    assert found.outcome is Outcome.WRONG_RESULT and says in found.message, found.message
+    assert (
+        run(candidate("return nn.functional.dropout(torch.tanh(x), 0.5, True)"), DROPOUT, trials=3).outcome
+        is Outcome.OK
+    )
+
+
+def test_the_last_trial_is_fresh_where_shapes_hang_on_values(run: Callable[..., EvaluationResult]):
+    """What two candidates have learned of it would be a table of answers for a third."""
+    instance = problem("return x[x > 1]", "[torch.randn(6, 40)]")
+    says = "if self.calls == 3:\n    raise ValueError(f'it was {float(x[0, 0])}')\n"
+    forward = "self.calls = getattr(self, 'calls', 0) + 1\n" + says + "return torch.masked_select(x, x.gt(1))"
+    seen = {run(candidate(forward), instance, trials=3).message.split("it was ")[1].split()[0] for _ in range(3)}
+    assert len(seen) == 3

@@ -140,3 +140,14 @@ def test_what_overflows_opens_nothing_beside_it():
     clamped = own.clone()
     clamped[0, 3] = 65504.0
     assert "1 of 120" in compare(clamped, expected).message
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16])
+def test_types_that_pytorch_only_stores_are_compared_too(dtype: torch.dtype):
+    values = torch.arange(1, 81).reshape(2, 40)
+    own = values.to(torch.float32).to(dtype) if dtype.is_floating_point else values.to(dtype)
+    expected = expect("", own, own.double() if dtype.is_floating_point else None, 1, "none")
+    assert compare(own, expected).message == ""
+    wrong = own.clone()
+    wrong.view(torch.uint8)[1, 7] ^= 0x40
+    assert "1 of 80" in compare(wrong, expected).message

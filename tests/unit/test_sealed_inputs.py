@@ -21,3 +21,9 @@ def test_no_two_are_varied_alike_and_the_rest_is_left():
     assert all(one[1] is index and one[2] == 3 for one in seen)
     assert len({one[0][0].item() for one in seen}) > 15
     assert not torch.equal(noise.vary([x])[0], Noise("cpu").vary([x])[0])
+
+
+def test_fp8_is_varied_as_well():
+    x = torch.linspace(1, 8, 512).to(torch.float8_e4m3fn)
+    (varied,) = Noise("cpu").vary([x])
+    assert varied.dtype == x.dtype and 0.2 < float((varied.float() != x.float()).float().mean()) < 1

@@ -15,7 +15,8 @@ CALLS = 5
 
 
 def slots_for(inputs: list[torch.Tensor], output: torch.Tensor) -> Slots:
-    expected = [expect("", output, output.double(), 1, "none", False)]
+    exact = output.double() if output.dtype.is_floating_point else None
+    expected = [expect("", output, exact, 1, "none", False)]
     layout = Layout.of(Case(None, 0, inputs, b"", frozenset(), expected, 0, True))  # type: ignore[arg-type]
     return Slots(CpuArena.create(layout.size(CALLS)), layout)
 
@@ -86,3 +87,16 @@ def test_a_share_of_all_outputs_that_comes_later_is_seen_whatever_its_pattern(sl
         assert taken.shape[1] == 64
         missed += not bool(taken.isnan().any())
     assert missed <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.uint16, torch.bool, torch.complex64, torch.bfloat16])
+def test_outputs_of_any_type_are_sampled(dtype: torch.dtype):
+    slots = slots_for([torch.zeros(8)], torch.zeros(64, 200, dtype=dtype))
+    _, slot = slots.layout.outputs[0]
+    assert slot is not None
+    slots.arena.view(slot).view(torch.uint8).copy_(torch.randint(0, 2, (1,), dtype=torch.uint8))
+    slots.aim()
+    (taken,) = slots.sample(0, 2)
+    assert taken.dtype == dtype and taken.shape == (2, 64)
+    (again,) = slots.sample_of(slots.copy_outputs(0))
+    assert torch.equal(again.view(torch.uint8), taken[0].view(torch.uint8))

@@ -20,6 +20,7 @@ import torch
 from ..wire.arena import Spec
 from ..wire.structure import described, label
 from .randomness import Draws, real
+from .tensors import computable
 
 _EPS_FP32 = torch.finfo(torch.float32).eps
 #: No honest kernel adds more terms one after the other: a longer sum is one of sums. Without an end to it, a norm of a
@@ -85,8 +86,9 @@ def expect(
         if own.dtype.is_complex:
             parts = real(own)
             return Expected(path, spec, exact=parts.double(), tolerance=16 * floor(parts.dtype, longest_reduction))
-        return Expected(path, spec, exact=own.clone())
-    return expect_floating(path, spec, own, exact, floor(own.dtype, longest_reduction, arithmetic), least)
+        return Expected(path, spec, exact=computable(own).clone())
+    lowest = floor(own.dtype, longest_reduction, arithmetic)
+    return expect_floating(path, spec, computable(own), exact, lowest, least)
 
 
 def expect_floating(
@@ -115,10 +117,11 @@ def expect_floating(
 def expect_random(path: str, first: torch.Tensor, longest_reduction: int, arithmetic: str) -> Expected:
     """What to expect of a tensor that differs from draw to draw, with one draw of it. Further ones are added to
     ``draws``."""
-    spec, wanted = Spec.of(first), real(first).clone()
+    spec, wanted = Spec.of(first), computable(real(first)).clone()
     if not wanted.dtype.is_floating_point:
         return Expected(path, spec, exact=wanted, random=True, draws=Draws(wanted, wanted.new_zeros(())))
-    limit = 4 * floor(wanted.dtype, longest_reduction, arithmetic)
+    own = first.dtype if first.dtype.is_floating_point else wanted.dtype
+    limit = 4 * floor(own, longest_reduction, arithmetic)
     allowed = limit * _scale(_rows(wanted), 0.0) if wanted.numel() else wanted.new_zeros(1)
     allowed = allowed.reshape((*wanted.shape[:-1], 1) if len(allowed) > 1 else ())
     return Expected(path, spec, None, wanted, None, limit, random=True, draws=Draws(wanted, allowed))
@@ -128,7 +131,7 @@ def compare(got: torch.Tensor, expected: Expected, allclose: float | None = None
     """Compare a leaf of the right shape and dtype. *allclose* asks for KernelBench's rule at that tolerance."""
     wanted = expected.exact
     assert wanted is not None
-    got = real(got)
+    got = computable(real(got))
     name = f"output{expected.path}"
     if got.numel() == 0:
         return Verdict(0.0)

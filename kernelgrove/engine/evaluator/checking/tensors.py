@@ -29,13 +29,23 @@ def clone(value: Any, floating: torch.dtype | None = None) -> Any:
     return value
 
 
+def computable(tensor: torch.Tensor) -> torch.Tensor:
+    """*tensor*, or the same values in a type that PyTorch computes in: fp8, and unsigned integers of more than a byte,
+    it stores and converts only."""
+    if tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1:
+        return tensor.float()
+    return tensor.to(torch.int64) if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
+
+
 def identical(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Equal element by element, NaN to NaN."""
+    a, b = computable(a), computable(b)
     return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Equal but for the order of sums."""
+    a, b = computable(a), computable(b)
     if not a.dtype.is_floating_point:
         return bool((a == b).all())
     return bool(torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(a.abs().max().nan_to_num(0.0)), equal_nan=True))

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from ..wire.structure import described, flatten
 from .correctness import Expected, Verdict, compare, expect_floating
+from .tensors import computable
 
 #: By what share the inputs are changed, and how often, to see what a float is sensitive to.
 _SHARE, _DRAWS = 2.0**-7, 3
@@ -48,7 +49,8 @@ def _shaken(inputs: list[Any], seed: int) -> list[Any]:
             return leaf
         generator = torch.Generator(leaf.device).manual_seed(seed)  # the process's own belongs to references
         signs = torch.randint(0, 2, leaf.shape, generator=generator, device=leaf.device, dtype=torch.int8) * 2 - 1
-        return leaf * (1 + _SHARE * signs.to(leaf.dtype))
+        values = computable(leaf)
+        return (values * (1 + _SHARE * signs.to(values.dtype))).to(leaf.dtype)
 
     shaken: list[Any] = pytree.tree_map(shake, inputs)
     return shaken

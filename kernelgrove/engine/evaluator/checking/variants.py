@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from .tensors import computable
+
 #: Exact in every floating type, and so is any sum of few enough of it.
 _CONSTANT = 0.5
 #: Elements between the rows of inputs that are not contiguous.
@@ -68,7 +70,10 @@ def apply(variant: Variant, inputs: list[Any]) -> list[Any]:
     """*inputs* with every floating tensor changed; the rest as it is."""
 
     def change(leaf: Any) -> Any:
-        return variant.change(leaf) if isinstance(leaf, torch.Tensor) and leaf.dtype.is_floating_point else leaf
+        if not isinstance(leaf, torch.Tensor) or not leaf.dtype.is_floating_point:
+            return leaf
+        changed = variant.change(computable(leaf))
+        return changed if changed.dtype == leaf.dtype else changed.to(leaf.dtype)
 
     changed: list[Any] = pytree.tree_map(change, inputs)
     return changed

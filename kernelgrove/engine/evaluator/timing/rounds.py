@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ..checking.correctness import Verdict, compare
-from ..checking.tensors import identical, is_tensor
+from ..checking.tensors import computable, identical, is_tensor
 from ..checking.values import compare_value
 from ..sittings.sitting import Rejected, Sitting, Wrong
 from ..wire.arena import Spec, torch_dtype
@@ -189,10 +189,14 @@ class Noise:
         at = 16 * secrets.randbelow(_PLACES // 16)  # where vectors begin
         return self._drawn[key][at : at + like.numel()].view(like.shape)
 
+    def _varied(self, leaf: torch.Tensor) -> torch.Tensor:
+        values = computable(leaf)
+        return (values * self.factors(values)).to(leaf.dtype)
+
     def vary(self, inputs: list[Any]) -> list[Any]:
         """*inputs* with each element changed by up to a tenth, its sign kept."""
         varied: list[Any] = pytree.tree_map(
-            lambda leaf: leaf * self.factors(leaf) if is_tensor(leaf) and leaf.dtype.is_floating_point else leaf,
+            lambda leaf: self._varied(leaf) if is_tensor(leaf) and leaf.dtype.is_floating_point else leaf,
             inputs,
         )
         return varied

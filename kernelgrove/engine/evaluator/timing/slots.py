@@ -129,8 +129,7 @@ class Slots:
         slots = [slot for _, slot in self.layout.outputs if slot is not None]
         pairs = zip(slots, self._places, strict=True)
         return [
-            self.flat(slot.moved(first * self.layout.stride), calls, 1).index_select(1, places)
-            for slot, places in pairs
+            _taken(self.flat(slot.moved(first * self.layout.stride), calls, 1), 1, places) for slot, places in pairs
         ]
 
     def copy_outputs(self, number: int) -> list[torch.Tensor]:
@@ -140,7 +139,7 @@ class Slots:
 
     def sample_of(self, copied: list[torch.Tensor]) -> list[torch.Tensor]:
         """Of ``copy_outputs`` what ``sample`` takes of each call."""
-        return [elements.index_select(0, places) for elements, places in zip(copied, self._places, strict=True)]
+        return [_taken(elements, 0, places) for elements, places in zip(copied, self._places, strict=True)]
 
     def views(self, copied: list[torch.Tensor]) -> list[torch.Tensor | None]:
         """``copy_outputs`` in their shapes; None for an output that is no tensor."""
@@ -159,6 +158,12 @@ class Slots:
         taken = max(0, -(-(count - offset) // step))
         start = whole.storage_offset() + offset  # as_strided counts from the storage's own beginning
         return torch.as_strided(whole, (calls, taken), (self.layout.stride // dtype.itemsize, step), start)
+
+
+def _taken(elements: torch.Tensor, dim: int, places: torch.Tensor) -> torch.Tensor:
+    """The elements at *places*: by their bits, as not every type can be picked from."""
+    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(elements.dtype.itemsize, elements.dtype)
+    return elements.view(bits).index_select(dim, places).view(elements.dtype)
 
 
 def _step(slot: Slot, every: int) -> int:

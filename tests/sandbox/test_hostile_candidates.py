@@ -473,22 +473,21 @@ class ModelNew(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("again", "says"),
+    ("again", "trials", "says"),
     [
-        ("torch.tanh(x) * self.masks[1]", "on other inputs"),
-        ("torch.full_like(x, float('nan'))", "NaN or infinity"),
-        ("torch.tanh(x) * self.masks[0]", "its noise repeats"),
+        ("torch.tanh(x) * self.masks[1]", 3, "on other inputs"),
+        ("torch.full_like(x, float('nan'))", 1, "NaN or infinity"),
+        ("torch.tanh(x) * self.masks[0]", 1, "its noise repeats"),
     ],
 )
-def test_noise_has_to_be_noise_in_every_call(run: Callable[..., EvaluationResult], again: str, says: str):
-    code = HEAD + FROZEN.replace("{again}", again)
-    trials = 1 if "NaN" in says or "its" in says else 3
-    found = run(code, DROPOUT, trials=trials)
+def test_noise_has_to_be_noise_in_every_call(run: Callable[..., EvaluationResult], again: str, trials: int, says: str):
+    found = run(HEAD + FROZEN.replace("{again}", again), DROPOUT, trials=trials)
     assert found.outcome is Outcome.WRONG_RESULT and says in found.message, found.message
-    assert (
-        run(candidate("return nn.functional.dropout(torch.tanh(x), 0.5, True)"), DROPOUT, trials=3).outcome
-        is Outcome.OK
-    )
+
+
+def test_honest_noise_passes(run: Callable[..., EvaluationResult]):
+    found = run(candidate("return nn.functional.dropout(torch.tanh(x), 0.5, True)"), DROPOUT, trials=3)
+    assert found.outcome is Outcome.OK, found.message
 
 
 def test_the_last_trial_is_fresh_where_shapes_hang_on_values(run: Callable[..., EvaluationResult]):

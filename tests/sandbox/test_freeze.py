@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,15 @@ def test_who_has_himself_woken_is_killed(bench: CpuBench):
         with bench.interpreting.frozen():
             time.sleep(0.3)
         assert "went on while it was to stand still" in (bench.interpreting._nursery.exit_words(worker.pid, 10.0) or "")
+
+
+def test_who_is_killed_while_he_stands_still_did_not_go_on(bench: CpuBench):
+    with bench.fork(Order()) as worker:
+        load(worker, b"held = bytearray(1 << 28)\n\n\nclass ModelNew:\n    pass\n")
+        with bench.interpreting.frozen() as still:
+            assert still
+            os.kill(worker.pid, signal.SIGKILL)
+        assert bench.interpreting._nursery.exit_words(worker.pid, 10.0) == "killed by SIGKILL"
 
 
 def test_who_is_kept_runs_and_who_is_trusted_too(bench: CpuBench, worker: Worker):

@@ -166,7 +166,7 @@ class Nursery:
         """Kill workers of which something ran since they were stopped: whoever was timed meanwhile was not alone."""
         for pid in roots:
             before = self.stopped.pop(pid, {})
-            after = sandbox.thread_ns([pid]) if before else {}
+            after = sandbox.thread_ns([pid]) if before and pid not in self.killing else {}
             if any(after.get(thread, 0) - ns > _STILL_NS for thread, ns in before.items()):
                 self._kill(pid, "it went on while it was to stand still")
 

@@ -194,14 +194,14 @@ def halt(roots: Collection[int], timeout_s: float = _STOP_S) -> bool:
 
 
 def thread_ns(roots: Collection[int], stopped: bool = False) -> dict[tuple[int, int], int]:
-    """The CPU time that each thread of *roots* and of all below has had, in nanoseconds; with *stopped*, of those that
-    stand still. A process may have itself woken (a timer may send SIGCONT) and be stopped again before anybody looks:
-    this tells."""
+    """The CPU time that each thread of *roots* and of all below has had, in nanoseconds, but those on their way out;
+    with *stopped*, of those that stand still. A process may have itself woken (a timer may send SIGCONT) and be stopped
+    again before anybody looks: this tells."""
     found = {}
     for pid in _below(roots) | set(roots):
         for task in _tasks(pid):
             stat = _stat(pid, task)
-            if stat is not None and (stat.state in "Tt" or not stopped):
+            if stat is not None and not stat.exiting and (stat.state in "Tt" or not stopped):
                 with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{task}/schedstat") as file:
                     found[pid, int(task)] = int(file.read().split()[0])
     return found

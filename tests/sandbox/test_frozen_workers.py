@@ -259,7 +259,7 @@ def test_a_worker_that_is_killed_before_it_was_asked_anything_is_replaced(
 def test_all_candidates_are_ended_where_nobody_knows_whose_doing_something_is(bench: CpuBench):
     with bench.fork(Order()) as candidate, bench.fork(Order()) as trusted:
         candidate.distrust()
-        bench.interpreting.expel("somebody kept the GPU busy")
+        assert bench.interpreting.expel("somebody kept the GPU busy")
         words = bench.interpreting._nursery.exit_words(candidate.pid, 0.0)
         assert words == "killed by the evaluator: somebody kept the GPU busy"
         assert trusted.waiting and not candidate.waiting

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from kernelgrove.engine.evaluator import cuda_bench
+from kernelgrove.engine.evaluator import cuda_bench, judging
 from kernelgrove.engine.evaluator.cuda_bench import CudaBench
 from kernelgrove.engine.evaluator.sittings.sitting import EXPELLED, Again, Expelled, Restless
 from kernelgrove.engine.evaluator.timing.baselines import Eager
 from kernelgrove.engine.evaluator.timing.confirming import Confirmed
 from kernelgrove.engine.evaluator.timing.figures import Figure, Ratio
 from kernelgrove.engine.evaluator.turns.locks import Turns
+from kernelgrove.model import EvaluationResult, Outcome, Stage
 
 
 class Worker:
@@ -34,10 +35,11 @@ class Nursery:
     def frozen(self, keep: Collection[Worker] = ()) -> Iterator[bool]:
         yield True
 
-    def expel(self, reason: str) -> None:
+    def expel(self, reason: str) -> bool:
         assert reason == EXPELLED
         for worker in self.workers:
             worker.alive = False
+        return bool(self.workers)
 
 
 def bench(monkeypatch: pytest.MonkeyPatch, busy: Any, *workers: Worker) -> CudaBench:
@@ -69,6 +71,15 @@ def test_what_another_candidate_left_running_ends_all_of_them_and_no_check(monke
         pass
 
 
+def test_where_no_candidate_lives_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch):
+    """A baseline is made while its first candidate is still being loaded."""
+    looks = iter([True, False])
+    made = bench(monkeypatch, lambda: next(looks))
+    with pytest.raises(Again, match="for a while"), made.alone():
+        pass
+    assert not made._shared
+
+
 def test_a_program_that_knows_nothing_of_turns_is_lived_with(monkeypatch: pytest.MonkeyPatch):
     mine = Worker()
     made = bench(monkeypatch, lambda: True, mine)
@@ -88,3 +99,13 @@ def test_improved_is_said_of_the_score_and_not_only_of_the_chunks_middles():
     found = cuda_bench._figures(figure, confirmed, base, {}, {})
     assert found.baselines["eager"] == 0.1
     assert found.detail["speedup_interval"]["eager"] == [0.5, 10.0] and not found.detail["improved"]["eager"]
+
+
+def test_who_was_ended_with_all_others_is_judged_again_though_nobody_was_judged_beside_him(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A baseline was being made alone meanwhile, say."""
+    ended = EvaluationResult(Outcome.WORKER_DIED, Stage.TIME, f"it ended: killed by the evaluator: {EXPELLED}")
+    found = iter([ended, EvaluationResult(Outcome.OK, Stage.TIME, "")])
+    monkeypatch.setattr(judging, "_judge", lambda *_: next(found))
+    assert judging.judge(None, None, None).outcome is Outcome.OK  # type: ignore[arg-type]

@@ -112,6 +112,8 @@ def test_a_baseline_whose_worker_fails_is_nobodys_fault_and_is_made_again():
     eager = Failing(0.3, 0.3, trusted=True)
     with pytest.raises(Again, match="the baseline's worker failed: killed by SIGKILL"):
         confirmed(FakeSeat(0.1, 0.1), eager)
+    with pytest.raises(Again, match="failed before"):  # who has it borrowed does not ask it
+        confirmed(FakeSeat(0.1, 0.1), eager)
     made = object.__new__(Eager)
     made.seat = eager  # type: ignore[assignment]
     future: Future[Eager] = Future()

@@ -310,9 +310,10 @@ class CudaBench:
             worker.stop()
         if workers and wait_idle(self.device, _IDLE_LIMIT_S):
             raise Restless("it keeps the GPU busy between its calls")
-        self.nursery.expel(EXPELLED)  # a kernel runs on though its process stands still, whoever's turn it is
+        # A kernel runs on though its process stands still, whoever's turn it is.
+        expelled = self.nursery.expel(EXPELLED)
         if wait_idle(self.device, _IDLE_LIMIT_S):
-            raise Expelled(EXPELLED)
+            raise Expelled(EXPELLED) if expelled else Again("another process used the GPU for a while")
         self._shared = True
         raise Again("another process began to use the GPU")
 

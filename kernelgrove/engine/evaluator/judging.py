@@ -18,7 +18,7 @@ from . import sandbox
 from .checking.judged_reference import JudgedReference
 from .lint import lint
 from .sittings.laps import Laps
-from .sittings.sitting import Again, Bench, Expelled, Figures, Rejected, Restless, Sitting, Wrong
+from .sittings.sitting import EXPELLED, Again, Bench, Expelled, Figures, Rejected, Restless, Sitting, Wrong
 from .wire.arena import CudaError
 from .wire.protocol import ProtocolBreak, clean
 from .workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
@@ -36,8 +36,8 @@ _BELIEVED = {"compile_error", "runtime_error", "out_of_memory"}  # failures that
 def judge(bench: Bench, reference: Callable[[], JudgedReference], request: EvaluationRequest) -> EvaluationResult:
     """Judge one candidate. A candidate's failure is a result; EvaluatorError and ProblemError are raised.
 
-    Where the judge itself runs out of memory, or another process got in the way or may have, the candidate is judged
-    once more.
+    Where the judge itself runs out of memory, or another process or candidate got in the way or may have, the candidate
+    is judged once more.
     """
     found = None
     with contextlib.suppress(Again, CudaError, torch.OutOfMemoryError):
@@ -45,7 +45,7 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
     if found is None:  # the error is gone, and with it what every frame below had in hand
         reference().forget()
         bench.recover()
-    elif "restless" not in found.detail:
+    elif "restless" not in found.detail and EXPELLED not in found.message:
         return found
     try:
         return _judge(bench, reference, request)
@@ -179,6 +179,7 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
         earlier = sitting.drawn
         tally.add(sitting.verdict(case, request.tolerance))
         sitting.hold_against(earlier)
+        del earlier
         tally.passed += 1
         if not last:
             del case  # of a large problem there is no room for two
@@ -195,6 +196,7 @@ def _check(sitting: Sitting, request: EvaluationRequest, tally: Tally, detail: d
         tally.add(sitting.verdict(case, request.tolerance))
         tried.append(variant.name)
     sitting.on = ""
+    sitting.drawn = []  # timing divides what memory is free
 
 
 def _advise(sitting: Sitting, request: EvaluationRequest, laps: Laps) -> list[str]:

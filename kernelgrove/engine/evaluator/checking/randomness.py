@@ -121,8 +121,8 @@ class Draws:
         if got.shape != had.shape or self._blocks(0) < _FEW:
             return ""
         mine, theirs = got == 0, had == 0
-        common, most = float((mine & theirs).double().mean()), min(float(z.double().mean()) for z in (mine, theirs))
-        usual = float(((self.first == 0) & (earlier.first == 0)).double().mean())
+        common, most = _share(mine & theirs), min(_share(mine), _share(theirs))
+        usual = _share((self.first == 0) & (earlier.first == 0))
         if most - usual > _TELLING and common - usual > (most - usual) / 2:
             return (
                 f"{common:.3g} of all elements are zero in both, on other inputs, where that is {usual:.3g} of the "
@@ -162,6 +162,10 @@ def _shares(part: tuple[torch.Tensor, ...]) -> Iterator[tuple[str, torch.Tensor]
             others = [other for other in range(elements.dim()) if other != dim and elements.shape[other] > 1]
             if others and elements.shape[dim] > 1:
                 yield name, elements.mean(dim=others).flatten()
+
+
+def _share(true: torch.Tensor) -> float:
+    return int(true.sum()) / max(1, true.numel())
 
 
 def real(tensor: torch.Tensor) -> torch.Tensor:

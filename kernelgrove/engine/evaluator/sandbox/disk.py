@@ -67,6 +67,6 @@ def _nameless(pids: Iterable[int], device: int) -> int:
                 status = os.stat(f"/proc/{pid}/task/{task}/fd/{name}")
                 if status.st_dev == device and not status.st_nlink and stat.S_ISREG(status.st_mode):
                     found[status.st_ino] = status.st_blocks * _BLOCK
-        except OSError:  # the process, or the descriptor, is gone
+        except (OSError, ValueError):  # the process, or the descriptor, is gone
             continue
     return sum(found.values())

@@ -26,7 +26,7 @@ from kernelgrove.model import EvaluationRequest
 
 from ..checking.judged_reference import JudgedReference
 from ..sittings.laps import Laps
-from ..sittings.sitting import Again, Bench, Rejected, Sitting, Wrong
+from ..sittings.sitting import Again, Bench, Expelled, Rejected, Sitting, Wrong
 from ..wire.arena import CudaArena, CudaError
 from ..wire.protocol import PROTOCOL_VERSION, ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
@@ -69,7 +69,7 @@ class Over:
         """What came of it; where the judge had no memory for it this time, that."""
         try:
             return found.result()
-        except Again as lost:
+        except (Again, Expelled) as lost:
             return Over(None, note=str(lost))
 
     def to_json(self) -> dict[str, Any]:

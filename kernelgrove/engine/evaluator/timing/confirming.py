@@ -253,6 +253,8 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, stil
 
 
 def _of_baseline(baseline: Seat) -> Chunk:
+    if baseline.lost:
+        raise BaselineLost("the baseline's worker had failed before")
     try:
         return baseline.chunk(None, checked=0)
     except (WorkerDied, WorkerTimeout, WorkerFailed, ProtocolBreak) as failed:

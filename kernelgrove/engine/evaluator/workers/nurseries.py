@@ -210,14 +210,15 @@ class Nursery:
         except (PeerGone, OSError):
             return
 
-    def expel(self, reason: str) -> None:
-        """Kill every worker that has run a candidate's code."""
+    def expel(self, reason: str) -> bool:
+        """Kill every worker that has run a candidate's code; whether there was any."""
         with self._changed:
             pids = list(self._hostile)
         for pid in pids:
             self.kill(pid, reason)
         for pid in pids:
             self.exit_words(pid, KILL_LIMIT_S)
+        return bool(pids)
 
     def distrust(self, pid: int) -> None:
         """Worker *pid* is about to run a candidate: ``frozen`` stops it from now on."""

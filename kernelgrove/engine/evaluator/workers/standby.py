@@ -46,9 +46,9 @@ class Standby:
         """``Nursery.frozen``; a worker of an earlier nursery died with it."""
         return self._nursery.frozen([worker.pid for worker in keep])
 
-    def expel(self, reason: str) -> None:
+    def expel(self, reason: str) -> bool:
         """``Nursery.expel``."""
-        self._nursery.expel(reason)
+        return self._nursery.expel(reason)
 
     def close(self) -> None:
         with self._lock:

@@ -120,6 +120,13 @@ def lives(pid: int) -> bool:
         return False
 
 
+def session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:  # gone meanwhile: in no session of a daemon's
+        return pid
+
+
 def judge_of(pool: Pool) -> int:
     assert pool._process is not None and pool._process.poll() is None, "the judge is gone"
     return pool._process.pid
@@ -243,9 +250,10 @@ class Scene:
         self.untrusted = self._untrusted()
 
     def _daemon(self) -> bool:
-        """Whether the daemon is there and what forked it, the leader of its session, is not."""
+        """Whether the daemon is there and what forked it, the leader of its session, is not. A worker that has just been
+        forked is in its nursery's session: it has run nothing, and would be made again."""
         found = self._untrusted()
-        return any(lives(pid) and os.getsid(pid) not in found for pid in found)
+        return any(lives(pid) and session_of(pid) not in found | self.nurseries for pid in found)
 
     def _untrusted(self) -> set[int]:
         return descendants(self.judge) - self.nurseries

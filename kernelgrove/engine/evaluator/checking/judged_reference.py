@@ -35,7 +35,7 @@ from .variants import VARIANTS, Variant, apply
 
 #: Draws of the weights: as given, again, and again with what every seed leaves alike changed.
 _DRAWS = 3
-_DRAWS_AT_MOST = 4  # of inputs, for outputs of the same shapes
+_DRAWS_AT_MOST = 12  # of inputs, for outputs of the same shapes, or of shapes that there is room for
 #: Draws of the outputs that tell which of them are random, once one is.
 _LOOKS = 4
 
@@ -117,11 +117,13 @@ class JudgedReference:
         a few draws can give them. Where they hang on values, they are as large as they are: what one candidate has seen
         must be of no use to the next."""
         first = self.case(0)
+        room = (2 if self.resizes else 1) * _output_bytes(first)  # in who has been loaded
         for _ in range(_DRAWS_AT_MOST):
             case = self.case_of(self.fresh_inputs(), draw, secrets.randbits(31))
             if [expected.spec for expected in case.expected] == [expected.spec for expected in first.expected]:
                 return case
-            if self.resizes and _output_bytes(case) <= 2 * _output_bytes(first):  # there is room for so much
+            self._resizes = True  # one draw more may have looked like the first by chance
+            if _output_bytes(case) <= room:
                 return case
         return self.case(0, draw)
 

@@ -250,7 +250,7 @@ class Scene:
         self.untrusted = self._untrusted()
 
     def _daemon(self) -> bool:
-        """Whether the daemon is there and what forked it, the leader of its session, is not. A worker that has just been
+        """Whether the daemon is there and what forked it, the leader of its session, is not. A worker that is being
         forked is in its nursery's session: it has run nothing, and would be made again."""
         found = self._untrusted()
         return any(lives(pid) and session_of(pid) not in found | self.nurseries for pid in found)

@@ -269,13 +269,6 @@ def raw_unix() -> str:
     return "worked"
 
 
-def clone_sibling() -> str:
-    pid = libc.syscall(ctypes.c_long(56 if os.uname().machine == "x86_64" else 220), ctypes.c_long(0x8011), 0, 0, 0, 0)
-    if pid == 0:
-        os._exit(0)
-    return _errno(pid)
-
-
 def stream_pair() -> str:
     a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     a.send(b"passes")
@@ -287,9 +280,16 @@ def new_user_namespace() -> str:
 
 
 def clone_namespace() -> str:
-    pid = libc.syscall(
-        ctypes.c_long(56 if os.uname().machine == "x86_64" else 220), ctypes.c_long(0x10000011), 0, 0, 0, 0
-    )
+    return _cloned(0x10000011)
+
+
+def clone_sibling() -> str:
+    return _cloned(0x8011)
+
+
+def _cloned(flags: int) -> str:
+    number = 56 if os.uname().machine == "x86_64" else 220
+    pid = libc.syscall(ctypes.c_long(number), ctypes.c_long(flags), 0, 0, 0, 0)
     if pid == 0:
         os._exit(0)
     return _errno(pid)

@@ -61,7 +61,7 @@ class Round:
         self._pending = pending
         self.slots = slots = sealed.ground.slots
         self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
-        if checked and any(slot is None for _, slot in slots.layout.outputs):
+        if checked and slots.layout.told:
             self.watched.add(calls - 1)  # what is no tensor is told of the last call alone
         self.filled = slots.fill(_draws(sitting, calls), calls, self.watched)
         slots.poison(calls)

@@ -43,6 +43,11 @@ class Layout:
         end = -(-free // ALIGNMENT) * ALIGNMENT
         return Layout(inputs, outputs, end - ALIGNMENT)
 
+    @property
+    def told(self) -> bool:
+        """Whether some output is no tensor: it is told in a message."""
+        return any(slot is None for _, slot in self.outputs)
+
     def size(self, calls: int) -> int:
         return ALIGNMENT + self.stride * calls
 

@@ -15,10 +15,12 @@ import torch
 
 from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected, Wrong
+from kernelgrove.engine.evaluator.timing import sealing
 from kernelgrove.engine.evaluator.timing.rounds import Pending, Round
 from kernelgrove.engine.evaluator.timing.sealing import Ground, Sealed
 from kernelgrove.engine.evaluator.timing.slots import Slots
 from kernelgrove.engine.evaluator.wire.arena import CpuArena, Slot
+from kernelgrove.engine.evaluator.wire.kernels import Image
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.model import Instance
 
@@ -104,6 +106,8 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scene]:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    images = [Image(name, 128, 0, b"code") for name in ("mask", "digest")]
+    monkeypatch.setattr(sealing, "kernels", lambda device: SimpleNamespace(images=images))
     return Scene
 
 
@@ -135,12 +139,12 @@ def test_what_is_compared_is_what_was_there_when_the_clock_stopped(
     made = scene("2 * x", lazy)
     copied = Slots.copy_outputs
 
-    def just_then(slots: Slots, number: int) -> list[torch.Tensor]:
+    def just_then(slots: Slots, number: int, calls: int, **_: object) -> torch.Tensor:
         move, (_, slot) = number * slots.layout.stride, slots.layout.outputs[0]
         assert slot is not None
         x, places = slots.arena.view(slots.layout.inputs[0].moved(move)), [slots.arena.view(slot.moved(move))]
         twice(x, places)
-        found = copied(slots, number)
+        found = copied(slots, number, calls)
         lazy(x, places)
         return found
 

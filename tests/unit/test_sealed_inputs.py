@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import torch
 
+from kernelgrove.engine.evaluator.timing import rounds
 from kernelgrove.engine.evaluator.timing.rounds import Noise
 
 
@@ -13,6 +20,36 @@ def test_every_element_changes_by_up_to_a_tenth_and_keeps_its_sign():
     ratio = varied[0] / x
     assert ratio.shape == x.shape and (ratio >= 0.899).all() and (ratio <= 1.101).all()
     assert ratio.unique().numel() > 5000 and varied[1]["scale"].dtype is torch.bfloat16
+
+
+def drawn(singly: bool, inputs: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """How many of eight sets of inputs were drawn, and how many draws of factors there were."""
+    seen, made = [], []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(rounds, "Noise", lambda device: made.append(Noise(device)) or made[-1])
+    reference = SimpleNamespace(fresh_inputs=lambda: seen.append(inputs()) or seen[-1])
+    case = SimpleNamespace(masters=[leaf for leaf in inputs() if isinstance(leaf, torch.Tensor)])
+    sitting: Any = SimpleNamespace(reference=reference, bench=SimpleNamespace(device="cpu"), current=lambda _: case)
+    assert len(list(rounds._draws(sitting, 8, singly))) == 8
+    return len(seen), len([noise for noise in made if noise._drawn])
+
+
+def test_a_call_that_goes_through_alone_tells_nothing_of_the_next_ones_inputs(monkeypatch: pytest.MonkeyPatch):
+    """There is time between them: what is varied by one table of factors could be looked up."""
+
+    def slowly() -> list[Any]:
+        time.sleep(0.04)
+        return [torch.randn(64)]
+
+    def indices() -> list[Any]:
+        time.sleep(0.04)
+        return [torch.randint(0, 9, (64,))]
+
+    assert drawn(False, lambda: [torch.randn(64)], monkeypatch) == (4, 1)
+    assert drawn(True, lambda: [torch.randn(64)], monkeypatch) == (8, 8)
+    assert drawn(True, slowly, monkeypatch) == (2, 8)
+    assert drawn(True, indices, monkeypatch) == (8, 0)
+    assert drawn(False, indices, monkeypatch)[0] == 2
 
 
 def test_no_two_are_varied_alike_and_the_rest_is_left():

@@ -43,34 +43,42 @@ def test_no_input_is_in_the_arena_before_it_is_completed(slots: Slots):
     for call in range(CALLS):
         for number in range(3):
             assert not any(identical(there(slots, call, number), other[number]) for other in draws)
-    slots.complete(filled, 0, CALLS)
+    slots.complete(filled, CALLS)
     for call in range(CALLS):
         assert all(identical(there(slots, call, n), draws[call][n]) for n in range(3))
 
 
-def test_calls_can_be_completed_one_by_one(slots: Slots):
+def test_the_first_calls_can_be_completed_alone(slots: Slots):
     slots.prime(draw(99), CALLS)
     draws = [draw(number) for number in range(CALLS)]
     filled = slots.fill(draws, CALLS, set())
-    slots.complete(filled, 2, 1)
-    assert identical(there(slots, 2, 0), draws[2][0])
-    assert not identical(there(slots, 3, 0), draws[3][0]) and not identical(there(slots, 1, 0), draws[1][0])
+    slots.complete(filled, 2)
+    assert identical(there(slots, 0, 0), draws[0][0]) and identical(there(slots, 1, 0), draws[1][0])
+    assert not identical(there(slots, 2, 0), draws[2][0])
+
+
+def test_all_inputs_and_all_outputs_of_a_call_are_whole_vectors_and_words_apart(slots: Slots):
+    (start, size), (output, words) = slots.layout.masked, slots.layout.digested
+    last = slots.layout.inputs[-1]
+    assert start == slots.layout.inputs[0].offset and size % 16 == 0
+    assert last.offset + last.storage_bytes <= start + size <= output
+    assert words == 64 * 200 * 4 and output + words <= start + slots.layout.stride
 
 
 def test_outputs_are_poisoned_and_sampled_twice_at_the_same_places(slots: Slots):
     slots.poison(CALLS)
     slots.aim()
-    (first,) = slots.sample(0, CALLS)
+    (first,) = slots.sample(CALLS)
     assert first.shape[0] == CALLS and bool(first.isnan().all())
-    (again,) = slots.sample(0, CALLS)
+    (again,) = slots.sample(CALLS)
     assert identical(first, again)
     output = slots.layout.outputs[0][1]
     assert output is not None
     slots.arena.view(output.moved(3 * slots.layout.stride)).fill_(1.0)
-    (later,) = slots.sample(0, CALLS)
+    (later,) = slots.sample(CALLS)
     assert not identical(first, later) and bool((later[3] == 1).all()) and bool(later[2].isnan().all())
-    (alone,) = slots.sample(3, 1)
-    assert identical(alone[0], later[3])
+    (alone,) = slots.sample(1)
+    assert identical(alone[0], later[0])
 
 
 def test_a_share_of_all_outputs_that_comes_later_is_seen_whatever_its_pattern(slots: Slots):
@@ -83,7 +91,7 @@ def test_a_share_of_all_outputs_that_comes_later_is_seen_whatever_its_pattern(sl
         slots.arena.view(slot).fill_(1.0)
         slots.arena.view(slot).view(-1).view(-1, step)[:, 10:30] = float("nan")  # a tenth of each group
         slots.aim()
-        (taken,) = slots.sample(0, 1)
+        (taken,) = slots.sample(1)
         assert taken.shape[1] == 64
         missed += not bool(taken.isnan().any())
     assert missed <= 1
@@ -96,7 +104,7 @@ def test_outputs_of_any_type_are_sampled(dtype: torch.dtype):
     assert slot is not None
     slots.arena.view(slot).view(torch.uint8).copy_(torch.randint(0, 2, (1,), dtype=torch.uint8))
     slots.aim()
-    (taken,) = slots.sample(0, 2)
+    (taken,) = slots.sample(2)
     assert taken.dtype == dtype and taken.shape == (2, 64)
-    (again,) = slots.sample_of(slots.copy_outputs(0))
+    (again,) = slots.sample_of(slots.copy_outputs(0, 1)[0])
     assert torch.equal(again.view(torch.uint8), taken[0].view(torch.uint8))

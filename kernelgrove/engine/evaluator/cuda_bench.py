@@ -33,9 +33,11 @@ from .timing.memory import memory_share
 from .timing.physics import SHARE, physical_floor
 from .timing.rounds import Pending
 from .timing.stillness import wait_idle
+from .timing.turnstile import kernels
 from .turns.locks import Ranks, Turns
 from .turns.tenancy import Tenancy, of_gpu
-from .wire.arena import Arena, CudaArena, CudaError
+from .wire.arena import Arena, CudaArena
+from .wire.driver import CudaError
 from .wire.protocol import Reply, finite_floats
 from .wire.structure import pack
 from .workers.ahead import Ahead
@@ -238,7 +240,7 @@ class CudaBench:
         for _ in range(2):
             try:
                 with Seat(
-                    sitting, self.timing.empties, estimate_ms, memory_share(4, self.index), request.timeout_s
+                    sitting, self.timing.empties, estimate_ms, memory_share(5, self.index), request.timeout_s
                 ) as seat:
                     return confirm(seat, seat_of_eager, request.tolerance, self.still), seat.pending
             except (NoRoom, CudaError, torch.OutOfMemoryError):
@@ -322,6 +324,7 @@ class CudaBench:
         return self._calibration.result()
 
     def _calibrate(self) -> float:
+        kernels(self.index)
         with self.tenancy.stay(begun=True), self._forked(Order(one_queue=True), Rank.CALIBRATION) as worker:
             arena = self.arena(1 << 12)
             try:

@@ -128,7 +128,8 @@ def serve(fd: int) -> None:
     sandbox.become_subreaper()  # what outlives a nursery comes here, and is killed
     sandbox.sweep()
     home = sandbox.Home()
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home.path / "inductor")  # else a folder that stays for good
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home.path / "inductor")  # else folders that stay for good
+    os.environ["TRITON_CACHE_DIR"] = str(home.path / "triton")
 
     def open_device() -> dict[str, Any]:
         nonlocal judge

@@ -19,7 +19,7 @@ from .checking.judged_reference import JudgedReference
 from .lint import lint
 from .sittings.laps import Laps
 from .sittings.sitting import EXPELLED, Again, Bench, Expelled, Figures, Rejected, Restless, Sitting, Wrong
-from .wire.arena import CudaError
+from .wire.driver import CudaError
 from .wire.protocol import ProtocolBreak, clean
 from .workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 

@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -18,6 +18,7 @@ from ..wire.arena import CudaArena, Slot
 from ..wire.structure import flatten, unpack
 from . import handover
 from .parity import Parity, memset
+from .turnstile import Turnstile
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,17 @@ class Call:
     targets: list[torch.Tensor | None]
 
 
+class Loop(Protocol):
+    """Makes *calls* one after the other, each through the *turnstile* where there is one."""
+
+    def __call__(self, calls: Sequence[Call], turnstile: Turnstile | None = None) -> None: ...
+
+
 class Chunks:
     """Chunks over one arena, which the judge made for them."""
 
-    def __init__(self, arena: CudaArena) -> None:
-        self.arena = arena
+    def __init__(self, arena: CudaArena, turnstile: Turnstile) -> None:
+        self.arena, self._turnstile = arena, turnstile
         self._parity = Parity(memset())
         self._calls: list[Call] = []
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
@@ -41,31 +48,36 @@ class Chunks:
         self._loop: Callable[[], None] | None = None
 
     def queue(self, plan: Mapping[str, Any], packed: bytes, forward: Callable[[Any], Any] | None) -> None:
-        """Make the calls of *plan* ready and, where it says ``stall``, launch them all behind a stalled stream; else
-        rehearse.
+        """Make the calls of *plan* ready. Where it says ``stall``, launch them all behind a stalled stream; where
+        ``singly``, each behind a turnstile; else rehearse.
 
         *forward* None is the empty worker: its outputs are there before it is asked.
         """
-        self._calls = list(self._planned(plan, packed))
+        self._calls = self._planned(plan, packed)
         while len(self._events) < len(self._calls):
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record(), end.record()  # an event is made at its first record: not while the clock runs
             self._events.append((start, end))
         if forward is None:
-            ready = _ready(self._calls[0])
-            loop = self._looping(lambda inputs: ready)
+            loop = self._looping(_idle(self._calls[0], waits=plan["waits"]))
         else:
             loop = self._looping(lambda inputs: flatten(forward(inputs), ordered=True))
         gc.collect()
-        if not plan["stall"]:
+        singly, stall = plan["singly"] is not None, plan["stall"]
+        if singly:
+            self._turnstile.begin(plan["singly"], plan["stride"])
+        elif not stall:
             self._rehearse(loop)
         self._parity.begin()
         torch.cuda.synchronize()
-        if not plan["stall"]:
+        if not singly and not stall:
             self._loop = partial(loop, self._calls)
             return
-        self.arena.stall(torch.cuda.current_stream().cuda_stream, plan["flag"], plan["token"])
-        loop(self._calls)
+        if stall:
+            self.arena.stall(torch.cuda.current_stream().cuda_stream, plan["flag"], plan["token"])
+        else:
+            self._turnstile.open()
+        loop(self._calls, self._turnstile if singly else None)
 
     def finish(self) -> None:
         """Launch what is not yet launched, and wait for all of it."""
@@ -81,11 +93,16 @@ class Chunks:
         self._calls = []
         return {**self._report, "claims": claims}
 
+    def close(self) -> None:
+        """Let go of its memory."""
+        self.arena.close()  # once nothing runs any more
+        self._turnstile.close()
+
     def _planned(self, plan: Mapping[str, Any], packed: bytes) -> list[Call]:
         inputs = [Slot.from_json(slot) for slot in plan["inputs"]]
         outputs = [(path, Slot.from_json(slot) if slot is not None else None) for path, slot in plan["outputs"]]
         calls, at = [], 0
-        for number, length in enumerate(plan["packed"], plan["first"]):
+        for number, length in enumerate(plan["packed"]):
             move = number * plan["stride"]
             tensors = [self.arena.view(slot.moved(move)) for slot in inputs]
             wanted = [[path, slot.to_json() if slot is not None else None] for path, slot in outputs]
@@ -94,7 +111,7 @@ class Chunks:
             at += length
         return calls
 
-    def _rehearse(self, loop: Callable[[Sequence[Call]], None]) -> None:
+    def _rehearse(self, loop: Loop) -> None:
         """Make the first call on the wrong inputs that lie in its places, and hand it over to nowhere. The clock will
         see this host's work, which after a wait and a collection takes two to three times as long as in a loop: the
         more of it a call has, the more that is, and the empty worker cannot tell."""
@@ -102,22 +119,28 @@ class Chunks:
         aside = [None if target is None else torch.empty_like(target) for target in first.targets]
         loop([replace(first, targets=aside)])
 
-    def _looping(self, leaves_of: Callable[[Any], Sequence[tuple[str, Any]]]) -> Callable[[Sequence[Call]], None]:
+    def _looping(self, leaves_of: Callable[[Any], handover.Leaves]) -> Loop:
         events, parity = self._events, self._parity
 
-        def loop(calls: Sequence[Call]) -> None:
-            leaves: Sequence[tuple[str, Any]] = []
+        def loop(calls: Sequence[Call], turnstile: Turnstile | None = None) -> None:
+            leaves: handover.Leaves = []
             gc.disable()
             try:
-                for call, (start, end) in zip(calls, events, strict=False):
+                for number, (call, (start, end)) in enumerate(zip(calls, events, strict=False)):
                     parity.before_call()
+                    if turnstile is not None:
+                        turnstile.enter(number)
                     start.record()
                     leaves = leaves_of(call.inputs)
                     end.record()
                     if not handover.fits(leaves, call.wanted):
                         self._report = handover.report(leaves, copied=False)
+                        if turnstile is not None:
+                            turnstile.give_up(len(calls))
                         return
                     handover.copy(leaves, call.targets)
+                    if turnstile is not None:
+                        turnstile.leave(number)
             finally:
                 gc.enable()
             self._report = handover.report(leaves, copied=True)
@@ -125,6 +148,14 @@ class Chunks:
         return loop
 
 
-def _ready(call: Call) -> list[tuple[str, Any]]:
+def _idle(call: Call, waits: bool) -> Callable[[Any], handover.Leaves]:
+    """What computes nothing: its outputs are there before it is asked. *waits*: it waits for its stream meanwhile."""
     pairs = zip(call.wanted, call.targets, strict=True)
-    return [(path, None if target is None else torch.empty_like(target)) for (path, _), target in pairs]
+    ready = [(path, None if target is None else torch.empty_like(target)) for (path, _), target in pairs]
+
+    def leaves_of(inputs: Any) -> handover.Leaves:
+        if waits:
+            torch.cuda.current_stream().synchronize()
+        return ready
+
+    return leaves_of

@@ -22,11 +22,14 @@ import torch
 
 from .. import sandbox
 from ..wire.arena import Arena, CpuArena, CudaArena, Slot, Spec, torch_dtype
+from ..wire.kernels import Image
+from ..wire.page import Page
 from ..wire.protocol import PeerGone, Reply, fitting, receive_with_fds, send_reply, shorten
 from ..wire.structure import flatten, unpack
 from . import candidate, handover, provenance
 from .chunks import Chunks
 from .parity import Parity, memset
+from .turnstile import Turnstile
 
 
 @dataclass(frozen=True)
@@ -225,13 +228,16 @@ class Worker:
         """Map the arena of the chunks to come, in the place of an earlier one."""
         self.unseal({}, [])
         arena = CudaArena.open(fds[0], request["arena_bytes"], torch.device(self.device).index or 0)
-        self.chunks = Chunks(arena)
+        images = [Image(**said, code=_read(fd)) for said, fd in zip(request["kernels"], fds[2:], strict=True)]
+        turnstile = Turnstile(Page.open(fds[1]), arena, images)
+        self.chunks = Chunks(arena, turnstile)
+        turnstile.prepare()
         return {}
 
     def unseal(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         """Let go of that arena's memory."""
         if self.chunks is not None:
-            self.chunks.arena.close()
+            self.chunks.close()
         self.chunks = None
         return {}
 

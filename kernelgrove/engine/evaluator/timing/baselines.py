@@ -27,7 +27,8 @@ from kernelgrove.model import EvaluationRequest
 from ..checking.judged_reference import JudgedReference
 from ..sittings.laps import Laps
 from ..sittings.sitting import Again, Bench, Expelled, Rejected, Sitting, Wrong
-from ..wire.arena import CudaArena, CudaError
+from ..wire.arena import CudaArena
+from ..wire.driver import CudaError
 from ..wire.protocol import PROTOCOL_VERSION, ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 from .confirming import NoRoom, Seat, confirm

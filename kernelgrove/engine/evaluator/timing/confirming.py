@@ -13,11 +13,28 @@ from types import TracebackType
 import torch
 
 from ..sittings.sitting import Again, Sitting
-from ..wire.arena import CudaArena, CudaError
+from ..wire.arena import CudaArena
+from ..wire.driver import CudaError
 from ..wire.protocol import ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 from .empties import Empties, Still
-from .figures import RESOLUTION_MS, Chunk, Figure, Ratio, alone_ms, calls_a_chunk, middle, ratio, sealed, serial_delta
+from .figures import (
+    EMPTY_ALONE_MS,
+    EMPTY_MS,
+    RESOLUTION_MS,
+    SERIAL_MS,
+    SERIAL_STREAMS_MS,
+    SERIAL_TOLD_MS,
+    Chunk,
+    Figure,
+    Ratio,
+    alone_ms,
+    calls_a_chunk,
+    middle,
+    ratio,
+    sealed,
+    serial_delta,
+)
 from .memory import trim
 from .rounds import Pending, Round
 from .sealing import Ground, Sealed, Stuck
@@ -29,7 +46,8 @@ AIM_MS = 30.0
 _LEAST, _MOST = 4, 6
 #: Half the width of the ratio's 95 % interval at which timing ends early.
 _NARROW = 0.01
-_SERIAL = (3, 8, 16, 24)  # chunks of one call: as many as do, at most the last
+_SINGLY = (8, 16, 24)  # calls that go through one by one: as many as do, at most the last
+_SINGLY_MS = 100.0  # of work of such calls at once, but no fewer than three
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
@@ -71,21 +89,29 @@ class Seat:
         self.device = torch.device(sitting.bench.device).index or 0
         self._stuck = 0
         self._kept: Round | None = None  # the reference itself may see the same inputs again
-        self._idle: Sealed | None = None  # the empty worker on this ground
-        self._unchanged: Filled | None = None  # what it is given: as much as a candidate is, to the same places
+        self._entered: list[Sealed] = []
+        self._hasty = 0  # how often calls that should be queued were not in time
+        self._idle: Sealed | None = None
+        self._unchanged: Filled | None = None
         self.pending = Pending()  # comparisons of timed calls: to be settled when nobody is timed
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
         room = min(_MEMORY, memory)
         if layout.size(2) > room:
             raise NoRoom
-        # Before every second call is a launch more (inside/parity.py).
-        queue = max(1, 2 * _QUEUE // (2 * (sitting.launches + 2 + len(self.case.expected)) + 1))
+        # Before every second call is a launch more (inside/parity.py); around one that goes through alone are four.
+        launches = sitting.launches + 2 + len(self.case.expected)
+        queue, alone = (max(1, 2 * _QUEUE // (2 * each + 1)) for each in (launches, launches + 4))
         self._room = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, max(queue, _UNQUEUED))
         while True:
             try:
                 self._ground = Ground(self.case, self._room, self.device, arena)
-                break
+                try:
+                    self._bare = None if sitting.trusted else empties.ground(self.case, self._room, self.device)
+                    break
+                except BaseException:
+                    self._ground.close()
+                    raise
             except (CudaError, torch.OutOfMemoryError) as error:
                 sitting.reference.forget()
                 torch.cuda.empty_cache()
@@ -93,8 +119,11 @@ class Seat:
                     raise NoRoom from error
                 self._room //= 2
         self.calls = self._queued = min(self._room, queue)
+        self._few = max(3, min(_SINGLY[0], int(_SINGLY_MS / max(estimate_ms, 1e-4))))
+        self._alone = min(self._room, alone, self._few)
         try:
             self._sealed = Sealed(sitting.worker, self._ground, timeout_s, estimate_ms)
+            self._entered.append(self._sealed)
             self._ground.slots.prime(sitting.reference.fresh_inputs(), self._room)
         except BaseException:
             self.close()
@@ -116,7 +145,10 @@ class Seat:
     def close(self) -> None:
         self._kept = self._unchanged = None
         try:
-            if self._idle is not None:
+            for sealed in self._entered:
+                sealed.turnstile.release()
+            if self._bare is not None:
+                self._bare.release()
                 self._empties.leave(self._idle)
         finally:
             self._ground.close()
@@ -150,7 +182,7 @@ class Seat:
         """Stall no stream from now on: calls are launched when their inputs are there, as many as there is room for.
         *ahead*: they could be queued, so that launching them lies beside the GPU's work. What the empty worker would
         take for launching as many is then none of a chunk's, and it is stalled as before."""
-        self.stall, self.calls, self._ahead = False, self._room, ahead
+        self.stall, self.calls, self._ahead = False, self._queued if ahead else self._room, ahead
         self._kept = None
 
     def rest(self) -> None:
@@ -176,37 +208,62 @@ class Seat:
         return found
 
     def _empty_chunk(self, calls: int) -> float:
+        stall = self.stall or self._ahead
+        found = self._empties.chunk(*self._nothing(), calls, stall)
+        return self._empties.believed(found, (self._ground.slots.layout.stride, calls, stall), EMPTY_MS)
+
+    def _nothing(self) -> tuple[Sealed, Filled]:
+        """The empty worker on a ground of its own, and what it is given: as much as a candidate is, to places that lie
+        alike."""
+        assert self._bare is not None
         if self._unchanged is None:
-            self._unchanged = self._ground.slots.unchanged(self.case.packed, self._room)
+            self._unchanged = self._bare.slots.unchanged(self.case.packed, self._room)
         if self._idle is None:
-            self._idle = self._empties.enter(self._ground, self._timeout_s)
-            self._empties.chunk(self._idle, self._unchanged, calls, self.stall)  # warms up
-        return self._empties.chunk(self._idle, self._unchanged, calls, self.stall or self._ahead)
+            self._idle = self._empties.enter(self._bare, self._timeout_s)
+            self._entered.append(self._idle)
+            self._empties.chunk(self._idle, self._unchanged, self.calls, self.stall)  # warms up
+        return self._idle, self._unchanged
 
     def serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
-        """Chunks of one call, after as many of the empty worker: what a change of context takes depends on who else is
-        there. A few will do where all of them bear *claim_ms* out. Where eight do not, others follow at other moments:
-        for some milliseconds on end a change of context takes 0.3 ms more for the one of the two, or for the other."""
-        try:
-            return self._serial(allclose, claim_ms)
-        except Stuck:  # it waits for its stream now and then
-            self.release()
-            return self._serial(allclose, claim_ms)
-
-    def _serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
+        """Calls that go through one by one, after as many of the empty worker: a few where they bear *claim_ms* out,
+        else others follow at other moments."""
         found: list[Chunk] = []
-        most_ms = claim_ms + serial_delta(claim_ms)
-        for wanted in _SERIAL:
+        for wanted in (self._few, *_SINGLY[1:]):
             while len(found) < wanted:
-                count = min(self.calls, wanted - len(found))
-                with self._empties.still():
-                    empty = [self._empty_chunk(1) for _ in range(count)]
-                calls = Round(self._sealed, self.sitting, count, _CHECKED, allclose, self.pending)
-                found += [calls.one(number, self.stall, empty[number]) for number in range(count)]
-            slowest = max(chunk.wall_ms - chunk.empty_ms for chunk in found)
-            if (slowest if wanted == _SERIAL[0] else alone_ms(found)) <= most_ms:
+                found += self._told_alone(allclose) if self._ground.slots.layout.told else self._alone_once(allclose)
+            if alone_ms(found) <= claim_ms + serial_delta(claim_ms, found):
                 break
         return found
+
+    def _alone_once(self, allclose: float | None) -> list[Chunk]:
+        """As many as are made ready at once; none where they turn out to wait for their stream now and then."""
+        queued = self.stall or self._ahead
+        with self._empties.still():
+            empty_ms = self._empties.alone(*self._nothing(), self._alone, waits=not queued)
+        key = (self._ground.slots.layout.stride, 0, queued)
+        empty_ms = self._empties.believed(empty_ms, key, EMPTY_ALONE_MS if queued else EMPTY_MS)
+        self._kept = None  # its memory first
+        # All are compared with the reference: else it would pay to leave out those that decide.
+        calls = Round(self._sealed, self.sitting, self._alone, self._alone, allclose, self.pending, singly=True)
+        found = calls.singly(queued, empty_ms)
+        if queued and self._sealed.turnstile.waited:
+            self._hasty += 1
+            if self._hasty == _TRIES:  # not the host that was slow once
+                self.release()
+            return []
+        slack_ms = SERIAL_MS if self.sitting.one_queue else SERIAL_STREAMS_MS
+        return [replace(chunk, slack_ms=slack_ms) for chunk in found]
+
+    def _told_alone(self, allclose: float | None) -> list[Chunk]:
+        """A chunk of one call: what is no tensor is told in a message, and has no digest."""
+        try:
+            with self._empties.still():
+                empty_ms = self._empty_chunk(1)
+            calls = Round(self._sealed, self.sitting, 1, 1, allclose, self.pending, singly=True)
+            return [replace(calls.together(self.stall, empty_ms), slack_ms=SERIAL_TOLD_MS)]
+        except Stuck:
+            self.release()
+            return []
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ..checking.judged_reference import Case
 from ..sittings.sitting import Again
+from ..wire.arena import CudaArena
 from ..workers.handle import Worker, WorkerDied, WorkerFailed, WorkerTimeout
-from .sealing import Ground, Sealed, Stuck, empty_chunk
-from .slots import Filled
+from .sealing import Ground, Sealed, Stuck, empty_calls, empty_chunk
+from .slots import Filled, Layout
 
+_KEPT = 4 << 30  # bytes of its memory between two candidates
 #: Stops every candidate and sees to it that the GPU is idle.
 Still = Callable[[], contextlib.AbstractContextManager[None]]
 
@@ -23,6 +26,8 @@ class Empties:
     fork: Callable[[], Worker]
     still: Still
     _worker: Worker | None = None
+    _arena: CudaArena | None = None
+    _least: dict[tuple[int, int, bool], float] = field(default_factory=dict)
     _starting: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
@@ -30,6 +35,15 @@ class Empties:
         with self._starting:
             if self._worker is None:
                 self._worker = self.fork()
+
+    def ground(self, case: Case, calls: int, device: int) -> Ground:
+        """Laid out as a candidate's, in memory that no candidate has ever seen: work of a stopped one could wait on the
+        GPU for what changes in its own. Raises CudaError."""
+        size = Layout.of(case).size(calls)
+        if self._arena is None or self._arena.size < size:
+            self._let_go()
+            self._arena = CudaArena.create(size, device)
+        return Ground(case, calls, device, self._arena)
 
     def enter(self, ground: Ground, timeout_s: float) -> Sealed:
         self.start()
@@ -42,9 +56,31 @@ class Empties:
         with self._sound():
             return empty_chunk(idle, filled, calls, stall)
 
-    def leave(self, idle: Sealed) -> None:
+    def alone(self, idle: Sealed, filled: Filled, calls: int, waits: bool) -> float:
+        """The judge's clock over an empty call that goes through alone, in ms."""
         with self._sound():
-            idle.leave()
+            return empty_calls(idle, filled, calls, waits)
+
+    def believed(self, found_ms: float, key: tuple[int, int, bool], most_ms: float) -> float:
+        """*found_ms*, or *most_ms* more than the least that was ever found for *key*: whoever slows this worker down
+        would have too much subtracted."""
+        least = self._least[key] = min(self._least.get(key, found_ms), found_ms)
+        return min(found_ms, least + most_ms)
+
+    def leave(self, idle: Sealed | None) -> None:
+        """*idle* (None: it never came so far) is through with the ground of its."""
+        try:
+            if idle is not None:
+                with self._sound():
+                    idle.leave()
+        finally:
+            if self._arena is not None and self._arena.size > _KEPT:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        arena, self._arena = self._arena, None
+        if arena is not None:
+            arena.close()
 
     @contextlib.contextmanager
     def _sound(self) -> Iterator[None]:

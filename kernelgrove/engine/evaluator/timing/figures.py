@@ -27,11 +27,19 @@ DELTA_SHARE, DELTA_MS, DELTA_MOST = 0.05, 0.010, 0.25
 #: share of the bound that no delta exceeds: a claim is believed as far as the clock can vouch for it.
 SEALED_SHARE, SEALED_CHUNK_MS, SEALED_CALL_MS, SEALED_MOST = 0.02, 0.100, 0.0015, 0.15
 
+#: Empty: so much more than the least that was ever seen of a layout is believed, of a chunk and of a call alone.
+EMPTY_MS, EMPTY_ALONE_MS = 0.2, 0.02
+
+#: Of the claim, at most: what slow calls among others are granted.
+SKEW_MOST = 0.02
+
 #: No call of N in a chunk is shorter than this over N, whatever is claimed: changes of context hide as much.
 RESOLUTION_MS = 0.2
 
-#: Serial: one call a release. A change of context now takes 0.1 ms more, now 0.1 ms less, for a while at a time.
-SERIAL_SHARE, SERIAL_MS = 0.05, 0.25
+#: Serial: calls that go through one by one. What an honest one may take longer than it claims to; where it may have
+#: several streams, the GPU has to find out that the second need not wait for the first any more; and where outputs are
+#: no tensors, each is a chunk of its own, with two changes of context.
+SERIAL_SHARE, SERIAL_MS, SERIAL_STREAMS_MS, SERIAL_TOLD_MS = 0.05, 0.02, 0.1, 0.25
 
 _RESAMPLES = 1000
 
@@ -51,10 +59,12 @@ class Round:
 @dataclass(frozen=True)
 class Chunk(Round):
     """A sealed chunk. *empty_ms*: the judge's wall clock over as many calls of a worker that computes nothing.
-    *least_ms*: what a call of it takes at least, whatever the clocks say."""
+    *least_ms*: what a call of it takes at least, whatever the clocks say. *slack_ms*: what a call that goes through
+    alone may take longer than its claim, besides a share."""
 
     empty_ms: float = 0.0
     least_ms: float = 0.0
+    slack_ms: float = SERIAL_MS
 
     @property
     def bound_ms(self) -> float:
@@ -107,7 +117,7 @@ def figure(rounds: Sequence[Round], around_ms: float) -> Figure:
 
 
 def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
-    """The sealed score. *serial*: chunks of one call each, the next released only after the last was handed over.
+    """The sealed score. *serial*: chunks of one call each, the next let go only after the last was handed over.
 
     One launch that serves many calls at once lowers the chunks' claim and bound alike; it cannot lower the serial one.
     """
@@ -122,7 +132,7 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
         score, detail["clock"] = least, "resolution"
     if len(serial) > 1:
         alone = alone_ms(serial)
-        delta = serial_delta(claim)
+        delta = serial_delta(claim, serial)
         detail |= {"serial_ms": round(alone, 6), "serial_delta_ms": round(delta, 6)}
         if alone - delta > score:
             score, detail["clock"] = alone, "serial"
@@ -132,20 +142,20 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
 
 
 def alone_ms(serial: Sequence[Chunk]) -> float:
-    """What a call alone takes, of two chunks or more: their lower quartile, which errs to the kind side. What a change
-    of context takes comes on top."""
+    """What a call alone takes, of two chunks or more: their lower quartile, which errs to the kind side."""
     return statistics.quantiles([chunk.wall_ms - chunk.empty_ms for chunk in serial], n=4)[0]
 
 
-def serial_delta(claim_ms: float) -> float:
-    """What one call a release may take longer than its claim, in ms."""
-    return SERIAL_SHARE * claim_ms + SERIAL_MS
+def serial_delta(claim_ms: float, serial: Sequence[Chunk]) -> float:
+    """What calls that go through alone may take longer than their claim, in ms."""
+    return SERIAL_SHARE * claim_ms + max(chunk.slack_ms for chunk in serial)
 
 
 def _skew(claims: Sequence[float], claim: float) -> float:
     """What the mean of the claims, which the wall clock saw, lies above their middle: a few slow calls must not make an
-    honest kernel a liar."""
-    return max(statistics.fmean(claims) - claim, 0.0)
+    honest kernel a liar. Not all of it: who claims four fifths for four calls of five and the rest for the fifth agrees
+    with the wall clock too."""
+    return min(max(statistics.fmean(claims) - claim, 0.0), SKEW_MOST * claim)
 
 
 def _score(claim: float, bound: float, delta: float) -> tuple[float, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""One round of calls on fresh inputs, under seal: drawn, run, and compared with the reference."""
+"""One round of calls on fresh inputs, under seal: drawn, run together or singly, and compared with the reference."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..wire.arena import Spec, torch_dtype
 from ..wire.protocol import ProtocolBreak, finite_floats
 from ..wire.structure import flatten
 from .figures import Chunk
-from .sealing import Sealed, Timed
+from .sealing import Sealed
+from .turnstile import CHANGED
 
 #: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
 _DRAWN, _SLOW_DRAW_S = 4, 0.03
 _PENDING = 1 << 30  # bytes of outputs that may wait to be compared
 _PLACES = 1 << 16  # where factors that vary inputs may begin
-_CHANGED = "outputs changed after forward had handed them over: work was still going on"
 
 
 class Pending:
@@ -49,21 +49,29 @@ class Pending:
 
 
 class Round:
-    """*calls* calls on fresh inputs, of which *checked* are compared with the reference: run together, or one by one.
+    """*calls* calls on fresh inputs, of which *checked* are compared with the reference: run together, or singly.
 
     Raises what ``Sealed.run`` raises, and Wrong, Rejected, ProtocolBreak; those of the comparisons through *pending*.
     """
 
     def __init__(
-        self, sealed: Sealed, sitting: Sitting, calls: int, checked: int, allclose: float | None, pending: Pending
+        self,
+        sealed: Sealed,
+        sitting: Sitting,
+        calls: int,
+        checked: int,
+        allclose: float | None,
+        pending: Pending,
+        singly: bool = False,
     ) -> None:
+        """*singly*: no call's inputs tell anything of the next one's."""
         self.sealed, self.sitting, self.calls, self.allclose = sealed, sitting, calls, allclose
         self._pending = pending
         self.slots = slots = sealed.ground.slots
         self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
         if checked and slots.layout.told:
             self.watched.add(calls - 1)  # what is no tensor is told of the last call alone
-        self.filled = slots.fill(_draws(sitting, calls), calls, self.watched)
+        self.filled = slots.fill(_draws(sitting, calls, singly), calls, self.watched)
         slots.poison(calls)
 
     @property
@@ -72,54 +80,63 @@ class Round:
         return sum(right.numel() * right.element_size() for right in self.filled.right)
 
     def together(self, stall: bool, empty_ms: float) -> Chunk:
-        return self._run(0, self.calls, stall, empty_ms)
-
-    def one(self, number: int, stall: bool, empty_ms: float) -> Chunk:
-        """Call *number* alone."""
-        return self._run(number, 1, stall, empty_ms)
-
-    def _run(self, first: int, calls: int, stall: bool, empty_ms: float) -> Chunk:
-        options = {"empty": False, "restore": self.sitting.reference.stateful}
-        timed = self.sealed.run(self.filled, first, calls, stall, options)
-        self.sitting.delivered(timed.reply, self.sitting.current(0))
-        claims = finite_floats(timed.reply.get("claims"), calls)
-        if len(claims) != calls or min(claims) <= 0:
-            raise ProtocolBreak(f"the worker gave {len(claims)} times for {calls} calls, or a time of zero")
-        self._verify(timed, first, calls)
+        slots, timed = self.slots, self.sealed.run(self.filled, self.calls, stall, self._options)
+        claims = self._claims(timed.reply)
+        for number in self.watched:
+            (copied,) = slots.copy_outputs(number, 1)
+            # The copies themselves: whoever knows when they are taken could have right outputs there just then.
+            _same([of_all[number] for of_all in timed.sample], slots.sample_of(copied))
+            self._take(number, copied)
+        _same(timed.sample, slots.sample(self.calls))
+        self._are_written(timed.sample)
         return Chunk(tuple(claims), timed.wall_ms, empty_ms)
 
-    def _verify(self, timed: Timed, first: int, calls: int) -> None:
-        """The outputs are those that were there when the clock stopped, and those of the watched calls are right."""
-        slots = self.slots
-        for number in self.watched & set(range(first, first + calls)):
-            self._take(number, [of_all[number - first] for of_all in timed.sample], number == first + calls - 1)
-        for before, after in zip(timed.sample, slots.sample(first, calls), strict=True):
-            if not identical(before, after):
-                raise Rejected(_CHANGED)
-        written = [path for path, slot in slots.layout.outputs if slot is not None]
-        for path, sample in zip(written, timed.sample, strict=True):
-            if sample.numel() and sample.dtype.is_floating_point:
-                unwritten = sample.isnan().all(dim=1).nonzero()
+    def singly(self, stall: bool, empty_ms: float) -> list[Chunk]:
+        """Each call as a chunk of its own. *stall*: whether they can be queued; *empty_ms*: of a call."""
+        patience_s = self.sealed.patience_s(self.calls) if stall else 0.0
+        timed = self.sealed.turnstile.run(self.filled, self.calls, patience_s, self._options)
+        claims = self._claims(timed.reply)
+        self.sealed.turnstile.verify(timed)
+        for number in self.watched:
+            self._take(number, timed.outputs[number])
+        return [Chunk((claim,), wall, empty_ms) for claim, wall in zip(claims, timed.walls_ms, strict=True)]
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"empty": False, "restore": self.sitting.reference.stateful}
+
+    def _claims(self, reply: dict[str, Any]) -> list[float]:
+        self.sitting.delivered(reply, self.sitting.current(0))
+        claims = finite_floats(reply.get("claims"), self.calls)
+        if len(claims) != self.calls or min(claims) <= 0:
+            raise ProtocolBreak(f"the worker gave {len(claims)} times for {self.calls} calls, or a time of zero")
+        return claims
+
+    def _are_written(self, sample: list[torch.Tensor]) -> None:
+        """Nobody's outputs are as they were before: *sample* is of all."""
+        written = [path for path, slot in self.slots.layout.outputs if slot is not None]
+        for path, found in zip(written, sample, strict=True):
+            if found.numel() and found.dtype.is_floating_point:
+                unwritten = found.isnan().all(dim=1).nonzero()
                 if len(unwritten):
-                    call = first + int(unwritten[0])
+                    call = int(unwritten[0])
                     raise Wrong(Verdict(None, f"output{path} of timed call {call} of {self.calls} was not written"))
 
-    def _take(self, number: int, sample: list[torch.Tensor], last: bool) -> None:
-        """Take copies of what call *number* left, to be compared. They hold what was there when the clock stopped, of
-        which *sample* is a secret part. *last*: its outputs that are no tensors are known. Raises Rejected."""
-        slots, sitting, drawn = self.slots, self.sitting, self.filled.watched[number]
+    def _take(self, number: int, copied: torch.Tensor) -> None:
+        """Have what call *number* left compared: its outputs in *copied*, its inputs as they are now."""
+        slots, sitting, drawn, allclose = self.slots, self.sitting, self.filled.watched[number], self.allclose
         move = number * slots.layout.stride
         given = [slots.arena.view(slot.moved(move)).clone() for slot in slots.layout.inputs]
-        copied = slots.copy_outputs(number)
-        # The copies themselves: whoever knows when they are taken could put right outputs there just before.
-        for before, after in zip(sample, slots.sample_of(copied), strict=True):
-            if not identical(before, after):
-                raise Rejected(_CHANGED)
         outputs = slots.views(copied)
-        said, allclose = sitting.said if last else None, self.allclose
-        copies = [*given, *copied]
-        size = 2 * sum(copy.numel() * copy.element_size() for copy in copies)  # with the inputs as they were drawn
+        said = sitting.said if number == self.calls - 1 else None  # known of the last call alone
+        size = copied.numel() + 2 * sum(tensor.numel() * tensor.element_size() for tensor in given)  # and as drawn
         self._pending.add(lambda: _compare(sitting, drawn, given, outputs, said, allclose), size)
+
+
+def _same(before: list[torch.Tensor], after: list[torch.Tensor]) -> None:
+    """Raises Rejected."""
+    if not all(map(identical, before, after)):
+        raise Rejected(CHANGED)
 
 
 def _compare(
@@ -148,18 +165,21 @@ def _compare(
             raise Wrong(Verdict(found.error, f"in a timed call: {found.message}"))
 
 
-def _draws(sitting: Sitting, calls: int) -> Iterator[list[Any]]:
+def _draws(sitting: Sitting, calls: int, singly: bool) -> Iterator[list[Any]]:
     """*calls* sets of inputs of the shapes of case 0. A few are drawn; the others are these, changed in every element
     by a secret factor: other contents, at the price of a copy. Integers cannot be changed so: they are drawn, as long
-    as that is quick."""
+    as that is quick. *singly*: somebody has time to learn from one what the next might be; all are drawn as long as
+    that is quick, integers always, and all are changed by factors from a draw of their own."""
     wanted = [Spec.of(master) for master in sitting.current(0).masters]
     varies = all(torch_dtype(spec.dtype).is_floating_point for spec in wanted)
     noise = Noise(sitting.bench.device)
     drawn: list[list[Any]] = []
     slow = False
     for _ in range(calls):
-        if drawn and (slow or (varies and len(drawn) >= _DRAWN)):
-            yield noise.vary(drawn[secrets.randbelow(len(drawn))])
+        enough = len(drawn) >= _DRAWN and not singly
+        if drawn and (slow or enough) and (varies or (slow and not singly)):
+            inputs = drawn[secrets.randbelow(len(drawn))]
+            yield (Noise(sitting.bench.device) if singly else noise).vary(inputs)
             continue
         started = time.perf_counter()
         inputs = sitting.reference.fresh_inputs()
@@ -169,7 +189,7 @@ def _draws(sitting: Sitting, calls: int) -> Iterator[list[Any]]:
             inputs = noise.vary(sitting.reference.given_inputs(sitting.draw))  # another seed, other shapes
         if len(drawn) < _DRAWN:
             drawn.append(inputs)
-        yield inputs
+        yield Noise(sitting.bench.device).vary(inputs) if singly else inputs
 
 
 class Noise:

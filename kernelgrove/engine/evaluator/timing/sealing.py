@@ -11,13 +11,14 @@ A chunk of N calls, each with inputs and outputs of its own:
 
 What an *empty* worker (trusted; its outputs are ready before it is asked) took for the same chunk just before is
 subtracted.
-Chunks of one call after the other (*serial*) tell one launch that serves many calls from many.
+Calls that go through one by one (``turnstile.py``) tell one launch that serves many calls from many.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import statistics
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +27,11 @@ import torch
 
 from ..checking.judged_reference import Case
 from ..wire.arena import CudaArena
+from ..wire.page import Page
 from ..wire.protocol import Reply
 from ..workers.handle import Worker, WorkerTimeout
 from .slots import Filled, Layout, Slots
+from .turnstile import Turnstile, kernels
 
 _FLAG = 0  # where in the arena the word lies that releases the stream
 _TOKENS = itertools.count(1)  # one after the other in whatever arena: what released a stream releases none again
@@ -54,6 +57,7 @@ class Ground:
     def __init__(self, case: Case, calls: int, device: int, arena: CudaArena | None = None) -> None:
         layout = Layout.of(case)
         self._own = arena is None
+        self.device = device
         self.arena = arena or CudaArena.create(layout.size(calls), device)
         self.slots = Slots(self.arena, layout)
         self.token = 0  # what releases the stream that is stalled now; a stream waits for at least so much
@@ -79,27 +83,38 @@ class Sealed:
     def __init__(self, worker: Worker, ground: Ground, timeout_s: float, estimate_ms: float = 0.0) -> None:
         self.worker, self.ground, self.timeout_s = worker, ground, timeout_s
         self._launch_s = 0.0005 + 2e-3 * estimate_ms  # a call: Python needs some 50 µs, a slow host ten times that
+        of_judge, page = kernels(ground.device), Page.create()
+        self.turnstile = Turnstile(worker, ground.slots, of_judge, page, timeout_s, estimate_ms)
         torch.cuda.synchronize()
-        worker.ask("seal", Reply.SEALED, timeout_s, {"arena_bytes": ground.arena.size}, [ground.arena.fd])
+        fields = {"arena_bytes": ground.arena.size, "kernels": [image.to_json() for image in of_judge.images]}
+        codes = [image.code for image in of_judge.images]
+        try:
+            worker.ask("seal", Reply.SEALED, timeout_s, fields, [ground.arena.fd, page.fd, *codes])
+        finally:
+            page.close()  # it stays mapped
 
     def leave(self) -> None:
         """Have the worker let go of the ground's memory."""
         self.worker.ask("unseal", Reply.SEALED, self.timeout_s, {})
 
-    def run(self, filled: Filled, first: int, calls: int, stall: bool, options: dict[str, Any]) -> Timed:
-        """Have the worker run *calls* calls of *filled* from *first* on, behind a stalled stream where *stall*.
+    def patience_s(self, calls: int) -> float:
+        """In which so many calls are queued, if they can be."""
+        return 0.25 + self._launch_s * calls
+
+    def run(self, filled: Filled, calls: int, stall: bool, options: dict[str, Any]) -> Timed:
+        """Have the worker run the first *calls* calls of *filled*, behind a stalled stream where *stall*.
 
         Raises Stuck (after releasing the stream) where they could not all be queued, and what a worker's end raises.
         """
-        packed = filled.packed[first : first + calls]
+        packed = filled.packed[:calls]
         ground = self.ground
         plan = {
             **ground.slots.layout.to_json(),
-            "first": first,
             "packed": [len(blob) for blob in packed],
             "flag": _FLAG,
             "token": ground.stall(),
             "stall": stall,
+            "singly": None,
             **options,
         }
         self.worker.send("queue", {}, [json.dumps(plan).encode(), b"".join(packed)])
@@ -109,7 +124,7 @@ class Sealed:
         ground.slots.aim()
         torch.cuda.synchronize()
         started = time.perf_counter()
-        ground.slots.complete(filled, first, calls)
+        ground.slots.complete(filled, calls)
         if stall:
             ground.release()
         else:
@@ -117,7 +132,7 @@ class Sealed:
             self.worker.send("finish", {})
         self.worker.answer(Reply.FINISHED, self.timeout_s)
         reply = self._claims() if ground.slots.layout.told else None  # what is no tensor is handed over with it
-        sample = ground.slots.sample(first, calls)
+        sample = ground.slots.sample(calls)
         torch.cuda.synchronize()
         wall_ms = (time.perf_counter() - started) * 1e3
         return Timed(reply or self._claims(), wall_ms, sample)
@@ -130,7 +145,7 @@ class Sealed:
             self.worker.answer(Reply.QUEUED, self.timeout_s)
             return
         try:
-            self.worker.answer(Reply.QUEUED, 0.25 + self._launch_s * calls, keep=True)
+            self.worker.answer(Reply.QUEUED, self.patience_s(calls), keep=True)
         except WorkerTimeout as late:
             self.ground.release()
             self.worker.answer(Reply.QUEUED, self.timeout_s)
@@ -141,4 +156,12 @@ class Sealed:
 def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool) -> float:
     """The wall clock over a chunk of the empty worker, in ms, with as much to complete and to sample. *filled*:
     ``Slots.unchanged`` of so many calls or more."""
-    return sealed.run(filled, 0, calls, stall, {"empty": True, "restore": False}).wall_ms
+    return sealed.run(filled, calls, stall, {"empty": True, "waits": False, "restore": False}).wall_ms
+
+
+def empty_calls(sealed: Sealed, filled: Filled, calls: int, waits: bool) -> float:
+    """The judge's clock over a call of the empty worker that goes through alone, in ms: the median of *calls*. *waits*:
+    it waits for its stream in each of them, as a candidate does."""
+    options = {"empty": True, "waits": waits, "restore": False}
+    patience_s = 0.0 if waits else sealed.patience_s(calls)
+    return statistics.median(sealed.turnstile.run(filled, calls, patience_s, options).walls_ms)

@@ -51,6 +51,25 @@ class Layout:
     def size(self, calls: int) -> int:
         return ALIGNMENT + self.stride * calls
 
+    @property
+    def masked(self) -> tuple[int, int]:
+        """Where the first call's inputs begin, and how many bytes, of whole vectors, all of them are."""
+        end = max((slot.offset + slot.storage_bytes for slot in self.inputs), default=ALIGNMENT)
+        return ALIGNMENT, -(-(end - ALIGNMENT) // 16) * 16
+
+    @property
+    def told(self) -> bool:
+        """Whether some output is no tensor: it is told in a message."""
+        return any(slot is None for _, slot in self.outputs)
+
+    @property
+    def digested(self) -> tuple[int, int]:
+        """Where its outputs begin, and how many bytes, of whole words, all of them are."""
+        slots = [slot for _, slot in self.outputs if slot is not None]
+        start = min((slot.offset for slot in slots), default=ALIGNMENT)
+        end = max((slot.offset + slot.storage_bytes for slot in slots), default=ALIGNMENT)
+        return start, -(-(end - start) // 4) * 4
+
     def to_json(self) -> dict[str, Any]:
         outputs = [[path, slot.to_json() if slot is not None else None] for path, slot in self.outputs]
         return {"inputs": [slot.to_json() for slot in self.inputs], "outputs": outputs, "stride": self.stride}
@@ -87,7 +106,7 @@ class Slots:
         none of them may be there, in no order, before the clock runs."""
         packed: list[bytes] = []
         kept: dict[int, list[Any]] = {}
-        right = [torch.empty_like(self.flat(slot, calls, 1)) for slot in self.layout.inputs]
+        right = [torch.zeros_like(self.flat(slot, calls, 1)) for slot in self.layout.inputs]  # gaps become readable
         for number, inputs in enumerate(draws):
             masters: list[torch.Tensor] = []
             packed.append(pack(inputs, is_tensor, masters))
@@ -103,10 +122,10 @@ class Slots:
         """As much to complete as ``fill`` leaves, of what is there already."""
         return Filled([packed] * calls, [self.flat(slot, calls, 1).clone() for slot in self.layout.inputs])
 
-    def complete(self, filled: Filled, first: int, calls: int) -> None:
-        """Put the right inputs of *calls* calls from *first* on in their places."""
+    def complete(self, filled: Filled, calls: int) -> None:
+        """Put the right inputs of the first *calls* calls in their places."""
         for slot, right in zip(self.layout.inputs, filled.right, strict=True):
-            self.flat(slot, len(filled.packed), 1)[first : first + calls].copy_(right[first : first + calls])
+            self.flat(slot, calls, 1).copy_(right[:calls])
 
     def poison(self, calls: int) -> None:
         """Fill all outputs with what no honest call leaves there."""
@@ -129,30 +148,36 @@ class Slots:
             within = torch.randint(0, step, begins.shape, generator=generator, device=device)
             self._places.append((begins + within).clamp_max(max(count - 1, 0)))
 
-    def sample(self, first: int, calls: int) -> list[torch.Tensor]:
-        """The share of some calls' output elements that ``aim`` drew, one tensor an output."""
+    def sample(self, calls: int) -> list[torch.Tensor]:
+        """The share of the first *calls* calls' output elements that ``aim`` drew, one tensor an output."""
         slots = [slot for _, slot in self.layout.outputs if slot is not None]
         pairs = zip(slots, self._places, strict=True)
+        return [_taken(self.flat(slot, calls, 1), 1, places) for slot, places in pairs]
+
+    def copy_outputs(self, first: int, calls: int, into: torch.Tensor | None = None) -> torch.Tensor:
+        """The judge's own copy of what lies in the outputs' places of *calls* calls: (calls, bytes)."""
+        start, size = self.layout.digested
+        whole = self.arena.bytes[start + first * self.layout.stride :]
+        padded = -(-size // ALIGNMENT) * ALIGNMENT  # up to the next call's places: copies lie as the originals do
+        there = torch.as_strided(whole, (calls, padded), (self.layout.stride, 1), whole.storage_offset())
+        return there.clone() if into is None else into.copy_(there)
+
+    def sample_of(self, copied: torch.Tensor) -> list[torch.Tensor]:
+        """Of one call's ``copy_outputs`` what ``sample`` takes of each call."""
+        slots = [slot for _, slot in self.layout.outputs if slot is not None]
+        pairs = zip(slots, self._places, strict=True)
+        return [_taken(self._of(slot, copied), 0, places) for slot, places in pairs]
+
+    def views(self, copied: torch.Tensor) -> list[torch.Tensor | None]:
+        """One call's ``copy_outputs`` as tensors; None for an output that is no tensor."""
         return [
-            _taken(self.flat(slot.moved(first * self.layout.stride), calls, 1), 1, places) for slot, places in pairs
-        ]
-
-    def copy_outputs(self, number: int) -> list[torch.Tensor]:
-        """Of call *number*, each one's elements in the order in which they lie in memory."""
-        slots = [slot.moved(number * self.layout.stride) for _, slot in self.layout.outputs if slot is not None]
-        return [self.flat(slot, 1, 1)[0].clone() for slot in slots]
-
-    def sample_of(self, copied: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Of ``copy_outputs`` what ``sample`` takes of each call."""
-        return [_taken(elements, 0, places) for elements, places in zip(copied, self._places, strict=True)]
-
-    def views(self, copied: list[torch.Tensor]) -> list[torch.Tensor | None]:
-        """``copy_outputs`` in their shapes; None for an output that is no tensor."""
-        elements = iter(copied)
-        return [
-            torch.as_strided(next(elements), slot.shape, slot.strides) if slot is not None else None
+            torch.as_strided(self._of(slot, copied), slot.shape, slot.strides) if slot is not None else None
             for _, slot in self.layout.outputs
         ]
+
+    def _of(self, slot: Slot, copied: torch.Tensor) -> torch.Tensor:
+        at = slot.offset - self.layout.digested[0]
+        return copied[at : at + slot.storage_bytes].view(torch_dtype(slot.dtype))
 
     def flat(self, slot: Slot, calls: int, step: int, offset: int = 0) -> torch.Tensor:
         """Every *step*-th element of *slot*'s storage from *offset* on, of all calls: (calls, elements)."""

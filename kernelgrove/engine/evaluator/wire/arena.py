@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from .driver import call, driver, enter
+
 ALIGNMENT = 512  # bytes; what PyTorch's CUDA allocator gives, so that kernels specialise alike
 
 
@@ -143,10 +145,6 @@ class CpuArena(Arena):
 # ------------------------------------------------------------------------------------------------- CUDA
 
 
-class CudaError(RuntimeError):
-    """A driver call failed."""
-
-
 class _Location(ctypes.Structure):
     _fields_ = (("type", ctypes.c_int), ("id", ctypes.c_int))
 
@@ -193,32 +191,32 @@ class CudaArena(Arena):
     """Device memory mapped in this process; ``fd`` is its exported handle (judge) or -1 (worker)."""
 
     def __init__(self, device: int, handle: int, size: int, fd: int) -> None:
-        self._cuda = _driver()
+        self._cuda = driver()
         self._handle = handle
         address = ctypes.c_uint64()
-        _call(self._cuda.cuMemAddressReserve, ctypes.byref(address), size, 0, 0, 0)
+        call(self._cuda.cuMemAddressReserve, ctypes.byref(address), size, 0, 0, 0)
         self._address = address.value
-        _call(self._cuda.cuMemMap, self._address, size, 0, handle, 0)
+        call(self._cuda.cuMemMap, self._address, size, 0, handle, 0)
         access = _AccessDesc(_Location(_DEVICE, device), _READ_WRITE)
-        _call(self._cuda.cuMemSetAccess, self._address, size, ctypes.byref(access), 1)
+        call(self._cuda.cuMemSetAccess, self._address, size, ctypes.byref(access), 1)
         memory = _CudaMemory(self._address, size)
         super().__init__(torch.as_tensor(memory, device=f"cuda:{device}"), fd, size)
 
     @staticmethod
     def create(size: int, device: int) -> CudaArena:
         """Allocate at least *size* bytes on *device*. Raises CudaError (2 is: out of memory)."""
-        cuda = _driver()
-        _enter(device)
+        cuda = driver()
+        enter(device)
         prop = _AllocationProp(_PINNED, _POSIX_FD, _Location(_DEVICE, device), None, _AllocFlags())
         granularity = ctypes.c_size_t()
-        _call(cuda.cuMemGetAllocationGranularity, ctypes.byref(granularity), ctypes.byref(prop), 0)
+        call(cuda.cuMemGetAllocationGranularity, ctypes.byref(granularity), ctypes.byref(prop), 0)
         size = -(-max(size, 1) // granularity.value) * granularity.value
         handle = ctypes.c_uint64()
         if cuda.cuMemCreate(ctypes.byref(handle), size, ctypes.byref(prop), 0):
             torch.cuda.empty_cache()  # what PyTorch keeps of freed tensors is nobody's
-            _call(cuda.cuMemCreate, ctypes.byref(handle), size, ctypes.byref(prop), 0)
+            call(cuda.cuMemCreate, ctypes.byref(handle), size, ctypes.byref(prop), 0)
         fd = ctypes.c_int(-1)
-        _call(cuda.cuMemExportToShareableHandle, ctypes.byref(fd), handle, _POSIX_FD, 0)
+        call(cuda.cuMemExportToShareableHandle, ctypes.byref(fd), handle, _POSIX_FD, 0)
         made = CudaArena(device, handle.value, size, fd.value)
         made.bytes.zero_()  # the driver does not promise that memory of this process comes back clean
         return made
@@ -226,17 +224,22 @@ class CudaArena(Arena):
     @staticmethod
     def open(fd: int, size: int, device: int) -> CudaArena:
         """Map in a worker what the judge exported; *fd* is closed."""
-        cuda = _driver()
-        _enter(device)
+        cuda = driver()
+        enter(device)
         handle = ctypes.c_uint64()
-        _call(cuda.cuMemImportFromShareableHandle, ctypes.byref(handle), ctypes.c_void_p(fd), _POSIX_FD)
+        call(cuda.cuMemImportFromShareableHandle, ctypes.byref(handle), ctypes.c_void_p(fd), _POSIX_FD)
         os.close(fd)
         return CudaArena(device, handle.value, size, -1)
+
+    @property
+    def address(self) -> int:
+        """Of its first byte, in this process."""
+        return self._address
 
     def stall(self, stream: int, offset: int, token: int) -> None:
         """Have *stream* wait until the 32-bit word at *offset* is at least *token*: what is queued after this runs
         when somebody who shares the arena writes it. Raises CudaError."""
-        _call(_driver().cuStreamWaitValue32_v2, stream, self._address + offset, token, 0)
+        call(driver().cuStreamWaitValue32_v2, stream, self._address + offset, token, 0)
 
     def close(self) -> None:
         if self._address:
@@ -247,37 +250,3 @@ class CudaArena(Arena):
             self._cuda.cuMemRelease(ctypes.c_uint64(self._handle))
             self._address = 0
         super().close()
-
-
-_LIBRARY: ctypes.CDLL | None = None
-
-
-def _driver() -> ctypes.CDLL:
-    global _LIBRARY
-    if _LIBRARY is None:
-        library = ctypes.CDLL("libcuda.so.1")
-        size, handle, pointer = ctypes.c_size_t, ctypes.c_uint64, ctypes.c_void_p
-        library.cuMemAddressReserve.argtypes = (pointer, size, size, handle, handle)
-        library.cuMemMap.argtypes = (handle, size, size, handle, handle)
-        library.cuMemSetAccess.argtypes = (handle, size, pointer, size)
-        library.cuMemCreate.argtypes = (pointer, size, pointer, handle)
-        library.cuMemExportToShareableHandle.argtypes = (pointer, handle, ctypes.c_int, handle)
-        library.cuMemImportFromShareableHandle.argtypes = (pointer, pointer, ctypes.c_int)
-        library.cuMemGetAllocationGranularity.argtypes = (pointer, pointer, ctypes.c_int)
-        library.cuStreamWaitValue32_v2.argtypes = (pointer, handle, ctypes.c_uint32, ctypes.c_uint)
-        _LIBRARY = library
-    return _LIBRARY
-
-
-def _enter(device: int) -> None:
-    """Make the device's primary context (PyTorch's) exist, and current in this thread."""
-    torch.cuda.set_device(device)
-    torch.empty(1, device=f"cuda:{device}")
-
-
-def _call(function: Any, *arguments: Any) -> None:
-    status = function(*arguments)
-    if status:
-        text = ctypes.c_char_p()
-        _driver().cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
-        raise CudaError(f"{function.__name__} failed with {status}: {(text.value or b'').decode()}")

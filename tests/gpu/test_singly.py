@@ -1,0 +1,60 @@
+"""Calls that go through one by one are told to microseconds, whether they can be queued or wait for their stream."""
+
+from __future__ import annotations
+
+import pytest
+from gpu_problems import scaled_relu
+
+from kernelgrove.engine.evaluator.pool import Pool
+from kernelgrove.model import EvaluationRequest, Outcome
+
+pytestmark = pytest.mark.gpu
+
+CANDIDATE = """
+import torch
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        {first}
+        y = torch.relu(x)
+        for _ in range({times}):
+            y = y * 1.0
+        return y * 3 + 1
+"""
+
+
+@pytest.mark.parametrize("first", ["", "torch.cuda.current_stream().synchronize()"])
+@pytest.mark.parametrize("times", [1, 20, 200])
+def test_a_call_alone_takes_what_it_claims(first: str, times: int):
+    with Pool("cuda:0", parallel=1) as pool:
+        instance = pool.prepare(scaled_relu(1024, 4096))
+        code = CANDIDATE.format(first=first, times=times)
+        found = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
+    assert found.outcome is Outcome.OK and found.timing == "sealed", found.message
+    timing = found.detail["timing"]
+    print(times, first, timing)
+    assert timing["clock"] == "events", timing
+    assert timing["serial_ms"] > 0.8 * timing["claim_ms"] - 0.02, timing
+
+
+def test_a_call_that_fails_while_it_goes_through_alone_is_not_waited_for():
+    code = """
+import sys
+import torch
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_locals.get("turnstile") is not None:
+                torch.zeros(4, device="cuda")[torch.tensor([1 << 30], device="cuda")]
+            frame = frame.f_back
+        return torch.relu(x) * 3 + 1
+"""
+    with Pool("cuda:0", parallel=1) as pool:
+        instance = pool.prepare(scaled_relu(1024, 4096))
+        found = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
+    assert found.outcome is Outcome.RUNTIME_ERROR and "assert" in found.message, (found.outcome, found.message)
+    assert found.wall_s < 20

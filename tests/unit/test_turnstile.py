@@ -1,0 +1,284 @@
+"""Calls that go through one by one: the judge's side for real, with a thread in the place of the worker's stream, and
+kernels that the host runs."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kernelgrove.engine.evaluator.checking.correctness import expect
+from kernelgrove.engine.evaluator.checking.judged_reference import Case
+from kernelgrove.engine.evaluator.inside import turnstile as of_worker
+from kernelgrove.engine.evaluator.inside.turnstile import Turnstile as OfWorker
+from kernelgrove.engine.evaluator.sittings.sitting import Rejected
+from kernelgrove.engine.evaluator.timing.slots import Layout, Slots
+from kernelgrove.engine.evaluator.timing.turnstile import Kernels, Turnstile
+from kernelgrove.engine.evaluator.wire.arena import CpuArena
+from kernelgrove.engine.evaluator.wire.kernels import Image
+from kernelgrove.engine.evaluator.wire.page import Page
+from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.engine.evaluator.workers.handle import WorkerFailed, WorkerTimeout
+
+CALLS = 3
+
+
+def tensor_at(address: int, count: int, dtype: torch.dtype) -> torch.Tensor:
+    raw = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(address)
+    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8)).view(dtype)
+
+
+class HostKernel:
+    """In the place of one on a GPU: it takes the same addresses."""
+
+    def __init__(self, image: Image) -> None:
+        self.launch = {"mask": self.mask, "digest": self.digest}[image.name]
+
+    def mask(self, blocks: int, stream: int, words: Any, key: Any, quarter: Any) -> None:
+        memory = tensor_at(words.value, 4 * quarter.value, torch.int32)
+        noise = torch.Generator().manual_seed(int(tensor_at(key.value, 1, torch.int64)) >> 1)
+        memory ^= torch.randint(-(2**31), 2**31 - 1, memory.shape, generator=noise, dtype=torch.int32)
+
+    def digest(self, blocks: int, stream: int, words: Any, key: Any, into: Any, count: Any, steps: Any) -> None:
+        told = [tensor_at(key.value, 1, torch.int64), tensor_at(words.value, count.value, torch.int32)]
+        text = hashlib.blake2b(b"".join(part.numpy().tobytes() for part in told), digest_size=8 * blocks).digest()
+        tensor_at(into.value, 8 * blocks, torch.uint8).copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+
+
+IMAGES = (Image("mask", 128, 0, b""), Image("digest", 128, 0, b""))
+
+
+class HostPage(Page):
+    """Waits and writes at once what a GPU's stream waits for and writes later."""
+
+    stopped = False
+
+    def register(self) -> None:
+        self._device = self._at
+
+    def wait(self, stream: int, token: int) -> None:
+        while (self._go.value - token) & 0x80000000 and not self.stopped:
+            time.sleep(1e-4)
+
+    def say_done(self, stream: int, token: int) -> None:
+        self.give_up(token)
+
+
+class Stream:
+    """A worker and its stream, in a thread: *call* writes the outputs, and lets the turnstile know."""
+
+    def __init__(self, slots: Slots, page: Page, call: Callable[[Stream, int], None]) -> None:
+        self.slots, self.call = slots, call
+        self.page = HostPage(page._memory)
+        arena: Any = SimpleNamespace(address=slots.arena.bytes.data_ptr())
+        self.turnstile = OfWorker(self.page, arena, IMAGES)
+        self.failed: BaseException | None = None
+        self.seen: list[torch.Tensor] = []  # what lay in the places of the inputs before the key was there
+        self.waits, self.stopped, self.left_s = False, False, 60.0
+        self.thread: threading.Thread | None = None
+
+    # as a Worker
+
+    def send(self, op: str, fields: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+        if op == "finish":
+            return
+        self.plan = json.loads(blobs[0])
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def answer(self, expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
+        if self.waits and keep:
+            raise WorkerTimeout("it waits")
+        assert self.thread is not None
+        if expected is Reply.FINISHED:
+            self.thread.join(timeout_s)
+        if self.failed is not None:
+            raise self.failed
+        return {}
+
+    def ask(self, op: str, expected: Reply, timeout_s: float, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"claims": []}
+
+    @property
+    def waiting(self) -> bool:
+        return self.failed is None
+
+    def stop(self) -> None:
+        self.stopped = self.page.stopped = True
+
+    # as its stream
+
+    def _run(self) -> None:
+        self.turnstile.begin(self.plan["singly"], self.plan["stride"])
+        self.turnstile.open()
+        try:
+            for number in range(len(self.plan["packed"])):
+                self.seen.append(self.input(number).clone())
+                self.turnstile.enter(number)
+                self.call(self, number)
+        except Exception as error:
+            self.failed = error
+
+    def input(self, number: int) -> torch.Tensor:
+        return self.slots.arena.view(self.slots.layout.inputs[0].moved(number * self.slots.layout.stride))
+
+    def output(self, number: int) -> torch.Tensor:
+        slot = self.slots.layout.outputs[0][1]
+        assert slot is not None
+        return self.slots.arena.view(slot.moved(number * self.slots.layout.stride))
+
+
+def honest(stream: Stream, number: int) -> None:
+    stream.output(number).copy_(2 * stream.input(number) + 1)
+    stream.turnstile.leave(number)
+
+
+class Judge:
+    def __init__(self, call: Callable[[Stream, int], None]) -> None:
+        x, (rows, columns) = torch.zeros(9, 130), (9, 130)
+        expected = [expect("", x, x.double(), 1, "none", False)]
+        layout = Layout.of(Case(None, 0, [x], b"", frozenset(), expected, 0, True))  # type: ignore[arg-type]
+        self.slots = Slots(CpuArena.create(layout.size(CALLS)), layout)
+        self.page = Page.create()
+        self.worker = Stream(self.slots, self.page, call)
+        own: Any = Kernels(*map(HostKernel, IMAGES), IMAGES)  # type: ignore[arg-type]
+        self.turnstile = Turnstile(self.worker, self.slots, own, self.page, 0.5, 0.1)  # type: ignore[arg-type]
+        self.drawn = [[torch.randn(rows, columns)] for _ in range(CALLS)]
+        self.slots.prime([x], CALLS)
+
+    def run(self) -> list[float]:
+        filled = self.slots.fill(self.drawn, CALLS, set())
+        self.slots.poison(CALLS)
+        passed = self.turnstile.run(filled, CALLS, 1.0, {"empty": False, "restore": False})
+        self.turnstile.verify(passed)
+        return passed.walls_ms
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Stream, int], None]], Judge]:
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(of_worker, "loaded", HostKernel)
+    return Judge
+
+
+def test_each_call_sees_its_inputs_only_once_it_may_go(judge: Callable[..., Judge]):
+    made = judge(honest)
+    walls = made.run()
+    assert len(walls) == CALLS and all(wall > 0 for wall in walls)
+    for number, (drawn,) in enumerate(made.drawn):
+        assert not (made.worker.seen[number] == drawn).any(), "nothing of it was to be read"
+        assert torch.equal(made.worker.input(number), drawn)
+        assert torch.equal(made.worker.output(number), 2 * drawn + 1)
+    made.drawn = [[torch.randn(9, 130)] for _ in range(CALLS)]
+    assert len(made.run()) == CALLS, "and so with the next tokens"
+
+
+def test_no_thread_of_the_judge_disturbs_who_looks_at_the_clock(
+    judge: Callable[..., Judge], monkeypatch: pytest.MonkeyPatch
+):
+    seen, is_done = [], Page.is_done
+
+    def looked(page: Page, token: int) -> bool:
+        seen.append(sys.getswitchinterval())
+        return is_done(page, token)
+
+    monkeypatch.setattr(Page, "is_done", looked)
+    before = sys.getswitchinterval()
+    judge(honest).run()
+    assert max(seen) >= 0.2 and sys.getswitchinterval() == before
+    assert min(seen) == before, "others may work on while a call takes longer"
+
+
+def test_calls_that_cannot_be_queued_go_through_as_well(judge: Callable[..., Judge]):
+    made = judge(honest)
+    made.worker.waits = True
+    assert len(made.run()) == CALLS and made.turnstile.waited
+    made.worker.waits = False
+    assert len(made.run()) == CALLS and not made.turnstile.waited
+
+
+def test_outputs_have_to_be_there_when_they_are_called_done(judge: Callable[..., Judge]):
+    def early(stream: Stream, number: int) -> None:
+        stream.page.give_up(stream.plan["singly"]["token"] + number)
+        time.sleep(0.005)
+        honest(stream, number)
+
+    with pytest.raises(Rejected, match="outputs changed"):
+        judge(early).run()
+
+
+def test_outputs_stay_as_they_were_said_to_be(judge: Callable[..., Judge]):
+    def batched(stream: Stream, number: int) -> None:
+        """Says something of each call, and computes all when it has the last one's inputs."""
+        stream.turnstile.leave(number)
+        if number == CALLS - 1:
+            for each in range(CALLS):
+                stream.output(each).copy_(2 * stream.input(each) + 1)
+
+    with pytest.raises(Rejected, match="outputs changed"):
+        judge(batched).run()
+
+
+def test_a_call_that_fails_says_so(judge: Callable[..., Judge]):
+    def failing(stream: Stream, number: int) -> None:
+        raise WorkerFailed("runtime_error", "run", "no")
+
+    for waits in (True, False):
+        made = judge(failing)
+        made.worker.waits = waits
+        started = time.monotonic()
+        with pytest.raises(WorkerFailed, match="no"):
+            made.run()
+        assert time.monotonic() - started < 0.4, "nobody waits for what will not come"
+
+
+def test_a_call_that_is_never_done_is_a_timeout(judge: Callable[..., Judge]):
+    made = judge(lambda stream, number: None)
+    with pytest.raises(WorkerTimeout, match=r"no answer within 0\.5 s"):
+        made.run()
+    assert made.worker.stopped
+
+
+def test_all_calls_together_have_no_more_time_than_the_candidate_has_left(judge: Callable[..., Judge]):
+    made = judge(lambda stream, number: None)
+    made.worker.left_s = 0.1
+    started = time.monotonic()
+    with pytest.raises(WorkerTimeout):
+        made.run()
+    assert time.monotonic() - started < 0.4 and made.worker.left_s <= 0
+    steady = judge(honest)
+    steady.run()
+    assert 59 < steady.worker.left_s < 60
+
+
+def test_a_stream_is_left_waiting_by_no_failure(judge: Callable[..., Judge], monkeypatch: pytest.MonkeyPatch):
+    made = judge(honest)
+
+    def gone(*_: object, **__: object) -> None:
+        raise WorkerFailed("runtime_error", "run", "it failed while it queued")
+
+    monkeypatch.setattr(made.worker, "answer", gone)
+    with pytest.raises(WorkerFailed):
+        made.run()
+    assert made.worker.thread is not None
+    made.worker.thread.join(5)
+    assert not made.worker.thread.is_alive()
+
+
+def test_tokens_wrap_around():
+    page = Page.create()
+    page.give_up(0xFFFFFFFE)
+    assert page.is_done(0xFFFFFFFE) and page.is_done(0xFFFFFFFD) and not page.is_done(0xFFFFFFFF)
+    page.give_up(1)
+    assert page.is_done(0xFFFFFFFF) and page.is_done(1) and not page.is_done(2)

@@ -34,7 +34,8 @@ def test_a_call_alone_takes_what_it_claims(first: str, times: int):
     assert found.outcome is Outcome.OK and found.timing == "sealed", found.message
     timing = found.detail["timing"]
     print(times, first, timing)
-    assert timing["clock"] == "events", timing
+    assert found.time_ms is not None and found.time_ms <= 1.25 * timing["claim_ms"], timing
+    assert first or timing["clock"] == "events", timing  # with its host a call is known less well
     assert timing["serial_ms"] > 0.8 * timing["claim_ms"] - 0.02, timing
 
 

@@ -143,12 +143,12 @@ def seat(
                 raise Stuck
             return Chunk((estimate_ms,) * self.calls, estimate_ms * self.calls + empty_ms, empty_ms)
 
-        def singly(self, stall: bool, empty_ms: float) -> list[Chunk]:
+        def singly(self, stall: bool, empty_ms: dict[bool, float]) -> list[Chunk]:
             assert self.checked == self.calls, "it would pay to leave out those that decide"
             assert self.alone, "it would pay to predict the next call's inputs"
             tried.extend([(1, stall)] * self.calls)
             made._sealed.turnstile.waited = fits < 1
-            return [Chunk((estimate_ms,), estimate_ms + empty_ms, empty_ms)] * self.calls
+            return [Chunk((estimate_ms,), estimate_ms + empty_ms[False], empty_ms[False])] * self.calls
 
     monkeypatch.setattr(confirming, "Round", FakeRound)
     monkeypatch.setattr(Seat, "_empty_chunk", lambda self, calls: 0.6)
@@ -158,7 +158,7 @@ def seat(
     made.case, made.stall, made.calls, made._room = None, True, room, room  # type: ignore[assignment]
     made._queued, made._ahead = room, False
     empties: Any = SimpleNamespace(
-        still=still, alone=lambda *_, waits: 0.05 if waits else 0.01, believed=lambda ms, *_: ms
+        still=still, alone=lambda *_, waits: {False: 0.05 if waits else 0.01}, believed=lambda ms, *_: ms
     )
     made._empties, made._estimate_ms, made._timeout_s, made._alone = empties, estimate_ms, 1.0, 8
     layout = SimpleNamespace(told=told, stride=512)
@@ -268,10 +268,10 @@ def test_serial_calls_go_on_where_one_is_late(monkeypatch: pytest.MonkeyPatch):
 def test_a_moment_in_which_calls_take_longer_does_not_refute_a_claim(monkeypatch: pytest.MonkeyPatch):
     made, tried = seat(monkeypatch, 0.2, room=128, fits=128)
 
-    def singly(self: object, stall: bool, empty_ms: float) -> list[Chunk]:
+    def singly(self: object, stall: bool, empty_ms: dict[bool, float]) -> list[Chunk]:
         slow = 0.0 if tried else 0.3
         tried.extend([(1, stall)] * 8)
-        return [Chunk((0.2,), 0.2 + slow + empty_ms, empty_ms)] * 8
+        return [Chunk((0.2,), 0.2 + slow + empty_ms[False], empty_ms[False])] * 8
 
     monkeypatch.setattr(confirming.Round, "singly", singly)
     found = made.serial(None, 0.2)
@@ -317,8 +317,18 @@ def test_an_empty_worker_that_is_stuck_is_nobodys_fault():
 def test_no_more_is_subtracted_than_a_little_over_the_least_that_was_seen():
     """A stopped candidate may have work on the GPU that slows the empty worker down."""
     empties = Empties(lambda: None, still)  # type: ignore[arg-type,return-value]
-    assert empties.believed(0.6, (512, 64, True), 0.2) == 0.6
-    assert empties.believed(9.0, (512, 64, True), 0.2) == pytest.approx(0.8)
-    assert empties.believed(0.5, (512, 64, True), 0.2) == 0.5
-    assert empties.believed(0.9, (512, 64, True), 0.2) == pytest.approx(0.7)
-    assert empties.believed(9.0, (512, 64, False), 0.2) == 9.0
+    assert empties.believed(0.6, (512, 64, True, False), 0.2) == 0.6
+    assert empties.believed(9.0, (512, 64, True, False), 0.2) == pytest.approx(0.8)
+    assert empties.believed(0.5, (512, 64, True, False), 0.2) == 0.5
+    assert empties.believed(0.9, (512, 64, True, False), 0.2) == pytest.approx(0.7)
+    assert empties.believed(9.0, (512, 64, False, False), 0.2) == 9.0
+
+
+def test_calls_on_cold_inputs_decide_where_the_cache_gives_something_away():
+    chunks = [Chunk((0.025,) * 64, 0.6 + 64 * 0.025, 0.6)] * 4
+    warm = [Chunk((0.04,), 0.05, 0.01)] * 4
+    cold = [Chunk((0.06,), 0.07, 0.01, cold=True)] * 4
+    assert sealed(chunks, warm).detail["clock"] == "events", "40 µs are in reach of 25 and what is not told"
+    figure = sealed(chunks, warm + cold)
+    assert figure.detail["clock"] == "serial" and figure.time_ms == pytest.approx(0.06)
+    assert sealed(chunks, warm + cold[:1]).detail["clock"] == "events", "one call tells nothing"

@@ -19,10 +19,10 @@ def interpreted(expression: str) -> Any:
 import json, torch
 from kernelgrove.engine.evaluator.timing import masking
 
-def masked(words, key):
+def masked(words, key, every=1):
     words = words.clone()
     quarter = words.numel() // 4
-    masking.mask[(-(-quarter // 256),)](words, torch.tensor([key]), quarter, QUARTER=256)
+    masking.mask[(-(-quarter // (256 * every)),)](words, torch.tensor([key]), quarter, every, QUARTER=256)
     return words
 
 def digest(words, key):
@@ -37,6 +37,7 @@ def changed(at):
     return other
 
 words = torch.arange(1100, dtype=torch.int32)
+many = torch.arange(4 * 32 * 256, dtype=torch.int32)
 swapped = words.clone()
 swapped[0], swapped[1] = 1, 0
 print(json.dumps({expression}))
@@ -68,6 +69,24 @@ def test_masked_is_masked_everywhere_and_back():
     assert not any(a == b for a, b in zip(plain, masked, strict=True))
     assert not any(a == b for a, b in zip(other, masked, strict=True))
     assert len({a ^ b for a, b in zip(plain, masked, strict=True)}) == 1100, "no two words under the same mask"
+
+
+def test_where_few_blocks_are_masked_only_the_key_tells_which():
+    few, back, *others = interpreted(
+        "[(masked(many, 7, 4) != many).view(4, 32, 256).any(2).int().tolist(),"
+        " bool((masked(masked(many, 7, 4), 7, 4) == many).all()),"
+        " *((masked(many, key, 4) != many).view(4, 32, 256).any(2)[0].nonzero().flatten().tolist()"
+        " for key in range(20))]"
+    )
+    assert back is True
+    assert all(row == few[0] for row in few) and sum(few[0]) == 8, "one block of four, which is four pieces"
+    assert all([block // 4 for block in places] == list(range(8)) for places in others)
+    assert len(set(map(tuple, others))) == 20 and {place % 4 for places in others for place in places} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("blocks", "every"), [(0, 1), (15, 1), (16, 2), (33, 4), (128, 16), (1 << 20, 16)])
+def test_where_there_are_few_blocks_more_of_them_are_masked(blocks: int, every: int):
+    assert masking.sparsely(blocks) == every
 
 
 @pytest.mark.parametrize(("words", "expected"), [(0, (0, 1)), (1, (1, 1)), (1 << 20, (1024, 1)), (3 << 20, (1024, 3))])

@@ -44,8 +44,8 @@ class HostKernel:
     def __init__(self, image: Image) -> None:
         self.launch = {"mask": self.mask, "digest": self.digest}[image.name]
 
-    def mask(self, blocks: int, stream: int, words: Any, key: Any, quarter: Any) -> None:
-        memory = tensor_at(words.value, 4 * quarter.value, torch.int32)
+    def mask(self, blocks: int, stream: int, words: Any, key: Any, quarter: Any, every: Any) -> None:
+        memory = tensor_at(words.value, 4 * quarter.value, torch.int32)[:: every.value]
         noise = torch.Generator().manual_seed(int(tensor_at(key.value, 1, torch.int64)) >> 1)
         memory ^= torch.randint(-(2**31), 2**31 - 1, memory.shape, generator=noise, dtype=torch.int32)
 
@@ -151,7 +151,7 @@ class Judge:
         self.slots = Slots(CpuArena.create(layout.size(CALLS)), layout)
         self.page = Page.create()
         self.worker = Stream(self.slots, self.page, call)
-        own: Any = Kernels(*map(HostKernel, IMAGES), IMAGES)  # type: ignore[arg-type]
+        own: Any = Kernels(*map(HostKernel, IMAGES), IMAGES, 0)  # type: ignore[arg-type]
         self.turnstile = Turnstile(self.worker, self.slots, own, self.page, 0.5, 0.1)  # type: ignore[arg-type]
         self.drawn = [[torch.randn(rows, columns)] for _ in range(CALLS)]
         self.slots.prime([x], CALLS)

@@ -29,9 +29,8 @@ class Turnstile:
             self._page.register()
             mask, digest = map(loaded, self._images)
             key, nothing = c_uint64(self._page.key_address(0)), c_uint64(self._arena.address)
-            mask.launch(
-                1, 0, nothing, key, c_int32(0)
-            )  # a driver may load a kernel no sooner, and wait for streams then
+            # A driver may load a kernel no sooner, and wait for streams then.
+            mask.launch(1, 0, nothing, key, c_int32(0), c_int32(1))
             digest.launch(1, 0, nothing, key, c_uint64(self._page.digests_address), c_int64(0), c_int32(0))
             self._kernels = mask, digest
 
@@ -52,8 +51,9 @@ class Turnstile:
         masked = self._plan["masked"]
         if masked["blocks"]:
             words = c_uint64(self._arena.address + masked["start"] + number * self._stride)
-            key = c_uint64(self._page.key_address(number))
-            self._kernels[0].launch(masked["blocks"], self._stream, words, key, c_int32(masked["quarter"]))
+            key, every = c_uint64(self._page.key_address(number)), masked["every"][number]
+            blocks, quarter = -(-masked["blocks"] // every), c_int32(masked["quarter"])
+            self._kernels[0].launch(blocks, self._stream, words, key, quarter, c_int32(every))
 
     def leave(self, number: int) -> None:
         """Queue what has to be after it."""

@@ -210,7 +210,7 @@ class Seat:
     def _empty_chunk(self, calls: int) -> float:
         stall = self.stall or self._ahead
         found = self._empties.chunk(*self._nothing(), calls, stall)
-        return self._empties.believed(found, (self._ground.slots.layout.stride, calls, stall), EMPTY_MS)
+        return self._empties.believed(found, (self._ground.slots.layout.stride, calls, stall, False), EMPTY_MS)
 
     def _nothing(self) -> tuple[Sealed, Filled]:
         """The empty worker on a ground of its own, and what it is given: as much as a candidate is, to places that lie
@@ -239,9 +239,11 @@ class Seat:
         """As many as are made ready at once; none where they turn out to wait for their stream now and then."""
         queued = self.stall or self._ahead
         with self._empties.still():
-            empty_ms = self._empties.alone(*self._nothing(), self._alone, waits=not queued)
-        key = (self._ground.slots.layout.stride, 0, queued)
-        empty_ms = self._empties.believed(empty_ms, key, EMPTY_ALONE_MS if queued else EMPTY_MS)
+            found_ms = self._empties.alone(*self._nothing(), self._alone, waits=not queued)
+        stride, most_ms = self._ground.slots.layout.stride, EMPTY_ALONE_MS if queued else EMPTY_MS
+        empty_ms = {
+            cold: self._empties.believed(found, (stride, 0, queued, cold), most_ms) for cold, found in found_ms.items()
+        }
         self._kept = None  # its memory first
         # All are compared with the reference: else it would pay to leave out those that decide.
         calls = Round(self._sealed, self.sitting, self._alone, self._alone, allclose, self.pending, singly=True)

@@ -19,6 +19,10 @@ _KEPT = 4 << 30  # bytes of its memory between two candidates
 Still = Callable[[], contextlib.AbstractContextManager[None]]
 
 
+#: Bytes between two calls, calls (0: alone), whether they are queued, whether they are cold.
+Key = tuple[int, int, bool, bool]
+
+
 @dataclass
 class Empties:
     """A worker that computes nothing, for what it takes for a chunk. One ground at a time."""
@@ -27,7 +31,7 @@ class Empties:
     still: Still
     _worker: Worker | None = None
     _arena: CudaArena | None = None
-    _least: dict[tuple[int, int, bool], float] = field(default_factory=dict)
+    _least: dict[Key, float] = field(default_factory=dict)
     _starting: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
@@ -56,12 +60,12 @@ class Empties:
         with self._sound():
             return empty_chunk(idle, filled, calls, stall)
 
-    def alone(self, idle: Sealed, filled: Filled, calls: int, waits: bool) -> float:
-        """The judge's clock over an empty call that goes through alone, in ms."""
+    def alone(self, idle: Sealed, filled: Filled, calls: int, waits: bool) -> dict[bool, float]:
+        """The judge's clock over an empty call that goes through alone, in ms, by whether it is a cold one."""
         with self._sound():
             return empty_calls(idle, filled, calls, waits)
 
-    def believed(self, found_ms: float, key: tuple[int, int, bool], most_ms: float) -> float:
+    def believed(self, found_ms: float, key: Key, most_ms: float) -> float:
         """*found_ms*, or *most_ms* more than the least that was ever found for *key*: whoever slows this worker down
         would have too much subtracted."""
         least = self._least[key] = min(self._least.get(key, found_ms), found_ms)

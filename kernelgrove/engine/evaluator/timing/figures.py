@@ -60,11 +60,12 @@ class Round:
 class Chunk(Round):
     """A sealed chunk. *empty_ms*: the judge's wall clock over as many calls of a worker that computes nothing.
     *least_ms*: what a call of it takes at least, whatever the clocks say. *slack_ms*: what a call that goes through
-    alone may take longer than its claim, besides a share."""
+    alone may take longer than its claim, besides a share; *cold*: whether most of its inputs were in no cache."""
 
     empty_ms: float = 0.0
     least_ms: float = 0.0
     slack_ms: float = SERIAL_MS
+    cold: bool = False
 
     @property
     def bound_ms(self) -> float:
@@ -142,8 +143,10 @@ def sealed(chunks: Sequence[Chunk], serial: Sequence[Chunk] = ()) -> Figure:
 
 
 def alone_ms(serial: Sequence[Chunk]) -> float:
-    """What a call alone takes, of two chunks or more: their lower quartile, which errs to the kind side."""
-    return statistics.quantiles([chunk.wall_ms - chunk.empty_ms for chunk in serial], n=4)[0]
+    """What a call alone takes, of two chunks or more: their lower quartile, which errs to the kind side. Of those with
+    cold inputs or of the others: what is more."""
+    found = [[chunk.wall_ms - chunk.empty_ms for chunk in serial if chunk.cold is cold] for cold in (False, True)]
+    return max(statistics.quantiles(walls, n=4)[0] for walls in found if len(walls) > 1)
 
 
 def serial_delta(claim_ms: float, serial: Sequence[Chunk]) -> float:

@@ -21,15 +21,19 @@ from ..wire.page import DIGESTS
 #: Words of 32 bits that one block masks at a step, or digests.
 BLOCK = 1024
 _WARPS = 4
+_SPARSE, _SPARSE_LEAST = 16, 8  # one block in so many, as long as there are so many of these
 
 
 @triton.jit
-def mask(words, key_ptr, quarter, QUARTER: tl.constexpr):
+def mask(words, key_ptr, quarter, every, QUARTER: tl.constexpr):
     """Change 4 × *quarter* words into what they are under the key, and back: exclusive or with Philox4x32-10 (Salmon et
-    al. 2011, Triton's ``tl.randint4x``) of the key and the word's number."""
-    at = tl.program_id(0) * QUARTER + tl.arange(0, QUARTER)
+    al. 2011, Triton's ``tl.randint4x``) of the key and the word's number. Of *every* (a power of two) blocks in a row
+    one is changed, which only the key tells."""
+    key = tl.load(key_ptr)
+    block = tl.program_id(0) * every + (tl.randint(key, -1 - tl.program_id(0)) & (every - 1))
+    at = block * QUARTER + tl.arange(0, QUARTER)
     mine = at < quarter
-    a, b, c, d = tl.randint4x(tl.load(key_ptr), at)
+    a, b, c, d = tl.randint4x(key, at)
     place = words + at
     tl.store(place, tl.load(place, mask=mine) ^ a.to(tl.int32, bitcast=True), mask=mine)
     place += quarter
@@ -74,7 +78,7 @@ def images(capability: tuple[int, int]) -> tuple[Image, Image]:
         if capability not in _COMPILED:
             pointers = {"words": "*i32", "key_ptr": "*i64"}
             _COMPILED[capability] = (
-                _compiled(mask, pointers | {"quarter": "i32"}, {"QUARTER": BLOCK // 4}, capability),
+                _compiled(mask, pointers | {"quarter": "i32", "every": "i32"}, {"QUARTER": BLOCK // 4}, capability),
                 _compiled(
                     digest,
                     pointers | {"digests": "*i64", "count": "i64", "steps": "i32"},
@@ -97,6 +101,11 @@ def _compiled(
     if made.metadata.global_scratch_size or made.metadata.shared > 48 << 10:
         raise RuntimeError(f"the kernel {made.metadata.name} was compiled to need memory that nobody gives it")
     return Image(made.metadata.name, 32 * made.metadata.num_warps, made.metadata.shared, made.asm["cubin"])
+
+
+def sparsely(blocks: int) -> int:
+    """In how many blocks one is masked where most of the inputs are to stay as cold as they are."""
+    return max(1, min(_SPARSE, 1 << max(0, blocks // _SPARSE_LEAST).bit_length() >> 1))
 
 
 def parts(words: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -91,15 +91,17 @@ class Round:
         self._are_written(timed.sample)
         return Chunk(tuple(claims), timed.wall_ms, empty_ms)
 
-    def singly(self, stall: bool, empty_ms: float) -> list[Chunk]:
-        """Each call as a chunk of its own. *stall*: whether they can be queued; *empty_ms*: of a call."""
+    def singly(self, stall: bool, empty_ms: Mapping[bool, float]) -> list[Chunk]:
+        """Each call as a chunk of its own. *stall*: whether they can be queued; *empty_ms*: of a call, by whether it is
+        a cold one."""
         patience_s = self.sealed.patience_s(self.calls) if stall else 0.0
         timed = self.sealed.turnstile.run(self.filled, self.calls, patience_s, self._options)
         claims = self._claims(timed.reply)
         self.sealed.turnstile.verify(timed)
         for number in self.watched:
             self._take(number, timed.outputs[number])
-        return [Chunk((claim,), wall, empty_ms) for claim, wall in zip(claims, timed.walls_ms, strict=True)]
+        calls = zip(claims, timed.walls_ms, timed.cold, strict=True)
+        return [Chunk((claim,), wall, empty_ms[cold], cold=cold) for claim, wall, cold in calls]
 
     @property
     def _options(self) -> dict[str, Any]:

@@ -159,9 +159,11 @@ def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool) -> floa
     return sealed.run(filled, calls, stall, {"empty": True, "waits": False, "restore": False}).wall_ms
 
 
-def empty_calls(sealed: Sealed, filled: Filled, calls: int, waits: bool) -> float:
-    """The judge's clock over a call of the empty worker that goes through alone, in ms: the median of *calls*. *waits*:
-    it waits for its stream in each of them, as a candidate does."""
+def empty_calls(sealed: Sealed, filled: Filled, calls: int, waits: bool) -> dict[bool, float]:
+    """The judge's clock over a call of the empty worker that goes through alone, in ms, by whether it is a cold one:
+    the median of those among *calls*. *waits*: it waits for its stream in each of them, as a candidate does."""
     options = {"empty": True, "waits": waits, "restore": False}
     patience_s = 0.0 if waits else sealed.patience_s(calls)
-    return statistics.median(sealed.turnstile.run(filled, calls, patience_s, options).walls_ms)
+    passed = sealed.turnstile.run(filled, calls, patience_s, options)
+    both = list(zip(passed.cold, passed.walls_ms, strict=True))
+    return {kind: statistics.median(wall for cold, wall in both if cold is kind) for kind in set(passed.cold)}

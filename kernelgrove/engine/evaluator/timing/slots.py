@@ -58,11 +58,6 @@ class Layout:
         return ALIGNMENT, -(-(end - ALIGNMENT) // 16) * 16
 
     @property
-    def told(self) -> bool:
-        """Whether some output is no tensor: it is told in a message."""
-        return any(slot is None for _, slot in self.outputs)
-
-    @property
     def digested(self) -> tuple[int, int]:
         """Where its outputs begin, and how many bytes, of whole words, all of them are."""
         slots = [slot for _, slot in self.outputs if slot is not None]

@@ -5,6 +5,10 @@ The worker queues all calls of a chunk, on inputs that are masked. For each of t
 1. starts its clock, writes the call's key and *go* into a page of the host's memory that the worker's stream waits for;
 2. sees the stream say *done*, stops its clock, and keeps the digest of all outputs that lies in the page by then.
 
+What takes a mask off leaves all inputs in the L2, where a chunk's are not. So of every second pair of calls only some
+blocks are masked, and the L2 is emptied before the first. What can be computed before the key is there, and mended, is
+no work of a call that is masked as a whole; what the L2 gives away is none of one that is not.
+
 Afterwards it computes the digests again: the outputs have to be those that they were when they were called done. So one
 launch cannot serve two calls: of the second there is no input before there is an output of the first. As neither side
 sends a message and no context of the GPU changes, such a call is told to microseconds.
@@ -31,7 +35,7 @@ from ..wire.kernels import Image, Kernel
 from ..wire.page import CALLS, Page
 from ..wire.protocol import Reply
 from ..workers.handle import Worker, WorkerTimeout
-from .masking import BLOCK, images, parts
+from .masking import BLOCK, images, parts, sparsely
 from .slots import Filled, Slots
 
 _MASK_32 = 0xFFFFFFFF
@@ -41,16 +45,19 @@ _UNDISTURBED_S, _DISTURBED_S = 0.3, sys.getswitchinterval()
 _SETTLED_S = 0.003  # in which who was to get it before has got it, or waits as long
 _SPIN_S, _PATIENCE, _MOST_S = 0.02, 5, 0.1  # so long, and so many times what a call takes, it looks without a pause
 _PAUSE_S = 0.001  # between two looks at what takes longer
+_EVICTING = 2  # times its size is written to empty the L2
 _ARRIVAL_S = 0.0003  # in which the host of a forward that waits for its stream comes to where it waits
 
 
 @dataclass(frozen=True)
 class Passed:
-    """Calls that went through: what the worker says of them, the judge's clock from *go* to *done* of each in ms, the
-    digests of its outputs at that moment, and the judge's own copy of all outputs: (calls, bytes)."""
+    """Calls that went through: what the worker says of them, the judge's clock from *go* to *done* of each in ms,
+    whether most of its inputs were in no cache, the digests of its outputs at that moment, and the judge's own copy of
+    all outputs: (calls, bytes)."""
 
     reply: dict[str, Any]
     walls_ms: list[float]
+    cold: list[bool]
     digests: list[bytes]
     keys: torch.Tensor
     outputs: torch.Tensor
@@ -58,11 +65,13 @@ class Passed:
 
 @dataclass(frozen=True)
 class Kernels:
-    """``mask`` and ``digest`` in the judge's own context, and as a worker gets them."""
+    """``mask`` and ``digest`` in the judge's own context, and as a worker gets them; and how many bytes are written to
+    empty the L2."""
 
     mask: Kernel
     digest: Kernel
     images: tuple[Image, Image]
+    evicting: int
 
 
 _MADE: dict[int, Kernels] = {}
@@ -75,7 +84,8 @@ def kernels(device: int) -> Kernels:
         if device not in _MADE:
             both = images(torch.cuda.get_device_capability(device))
             torch.zeros(1, device=f"cuda:{device}")  # a context that is current in this thread
-            _MADE[device] = Kernels(Kernel(both[0]), Kernel(both[1]), both)
+            evicting = _EVICTING * torch.cuda.get_device_properties(device).L2_cache_size
+            _MADE[device] = Kernels(Kernel(both[0]), Kernel(both[1]), both, evicting)
         return _MADE[device]
 
 
@@ -93,7 +103,9 @@ class Turnstile:
         self.waited = False  # whether they were not in time, the last time
         layout = slots.layout
         start, size = layout.masked
-        self._masked = {"start": start, "quarter": size // 16, "blocks": -(-size // (4 * BLOCK))}
+        blocks = -(-size // (4 * BLOCK))
+        every = [sparsely(blocks) if number % 4 > 1 else 1 for number in range(CALLS)]
+        self._masked: dict[str, Any] = {"start": start, "quarter": size // 16, "blocks": blocks, "every": every}
         start, size = layout.digested
         blocks, steps = parts(size // 4)
         self._digested = {"start": start, "words": size // 4, "blocks": blocks, "steps": steps}
@@ -136,7 +148,8 @@ class Turnstile:
             raise
         self._token = (self._token + calls + 1) & _MASK_32
         walls, digests = zip(*passed, strict=True)
-        return Passed(reply, list(walls), list(digests), on_device, outputs)
+        cold = [every > 1 for every in self._masked["every"][:calls]]
+        return Passed(reply, list(walls), cold, list(digests), on_device, outputs)
 
     def release(self) -> None:
         """Let go whatever waits: a stream that is left waiting would hold its worker's last moments up."""
@@ -228,10 +241,12 @@ class Turnstile:
         for number in range(len(keys)):
             for slot, right in zip(slots.layout.inputs, filled.right, strict=True):
                 stage.flat(slot, 1, 1)[0].copy_(right[number])
-            key = c_uint64(keys[number:].data_ptr())
-            self._kernels.mask.launch(self._masked["blocks"], _stream(), words, key, c_int32(self._masked["quarter"]))
+            key, every = c_uint64(keys[number:].data_ptr()), self._masked["every"][number]
+            blocks, quarter = -(-self._masked["blocks"] // every), c_int32(self._masked["quarter"])
+            self._kernels.mask.launch(blocks, _stream(), words, key, quarter, c_int32(every))
             at = start + number * slots.layout.stride
             slots.arena.bytes[at : at + size].copy_(room[start:])
+        torch.zeros(self._kernels.evicting, dtype=torch.uint8, device=keys.device)
 
 
 @contextlib.contextmanager

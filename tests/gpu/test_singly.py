@@ -24,6 +24,38 @@ class ModelNew(torch.nn.Module):
 """
 
 
+STREAMS = """
+import torch
+
+
+class ModelNew(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.side = torch.cuda.Stream()
+
+    def forward(self, x):
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
+            y = torch.relu(x)
+            for _ in range({times}):
+                y = y * 1.0
+        torch.cuda.current_stream().wait_stream(self.side)
+        return y * 3 + 1
+"""
+
+
+@pytest.mark.parametrize("times", [1, 4, 40])
+def test_a_second_stream_makes_a_call_alone_no_liar(times: int):
+    with Pool("cuda:0", parallel=1) as pool:
+        instance = pool.prepare(scaled_relu(1024, 4096))
+        code = STREAMS.format(times=times)
+        found = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
+    assert found.outcome is Outcome.OK and found.timing == "sealed", found.message
+    timing = found.detail["timing"]
+    print(times, "streams", timing)
+    assert timing["clock"] == "events", timing
+
+
 @pytest.mark.parametrize("first", ["", "torch.cuda.current_stream().synchronize()"])
 @pytest.mark.parametrize("times", [1, 20, 200])
 def test_a_call_alone_takes_what_it_claims(first: str, times: int):

@@ -133,9 +133,17 @@ def seat(
 
     class FakeRound:
         def __init__(
-            self, sealed: object, sitting: object, calls: int, checked: int, *_: object, singly: bool = False
+            self,
+            sealed: object,
+            sitting: object,
+            calls: int,
+            checked: int,
+            *_: object,
+            singly: bool = False,
+            rehearsed: bool = False,
         ) -> None:
             self.calls, self.checked, self.alone = calls, checked, singly
+            assert singly or rehearsed is not made.stall
 
         def together(self, stall: bool, empty_ms: float) -> Chunk:
             tried.append((self.calls, stall))
@@ -325,10 +333,10 @@ def test_no_more_is_subtracted_than_a_little_over_the_least_that_was_seen():
 
 
 def test_calls_on_cold_inputs_decide_where_the_cache_gives_something_away():
-    chunks = [Chunk((0.025,) * 64, 0.6 + 64 * 0.025, 0.6)] * 4
+    chunks = [Chunk((0.032,) * 64, 0.6 + 64 * 0.032, 0.6)] * 4
     warm = [Chunk((0.04,), 0.05, 0.01)] * 4
     cold = [Chunk((0.06,), 0.07, 0.01, cold=True)] * 4
-    assert sealed(chunks, warm).detail["clock"] == "events", "40 µs are in reach of 25 and what is not told"
+    assert sealed(chunks, warm).detail["clock"] == "events", "40 µs are within reach of 32"
     figure = sealed(chunks, warm + cold)
     assert figure.detail["clock"] == "serial" and figure.time_ms == pytest.approx(0.06)
     assert sealed(chunks, warm + cold[:1]).detail["clock"] == "events", "one call tells nothing"

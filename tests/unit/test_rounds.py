@@ -128,6 +128,18 @@ def test_wrong_outputs_are_told_once_they_are_compared(scene: Callable[..., Scen
         made.pending.settle()
 
 
+def test_a_call_that_was_rehearsed_is_always_compared(scene: Callable[..., Scene]):
+    """Its answer to the wrong inputs of the rehearsal is there when the clock starts."""
+    made = scene("2 * x", twice)
+
+    def watched(rehearsed: bool) -> list[set[int]]:
+        given = (made.sealed, made.sitting, CALLS, 1, None, made.pending)
+        return [Round(*given, rehearsed=rehearsed).watched for _ in range(40)]  # type: ignore[arg-type]
+
+    assert all(0 in each for each in watched(True)) and any(len(each) == 2 for each in watched(True))
+    assert any(0 not in each for each in watched(False))
+
+
 def test_what_is_compared_is_what_was_there_when_the_clock_stopped(
     scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ):

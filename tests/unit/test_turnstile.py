@@ -20,6 +20,7 @@ import torch
 from kernelgrove.engine.evaluator.checking.correctness import expect
 from kernelgrove.engine.evaluator.checking.judged_reference import Case
 from kernelgrove.engine.evaluator.inside import turnstile as of_worker
+from kernelgrove.engine.evaluator.inside.chunks import Chunks
 from kernelgrove.engine.evaluator.inside.turnstile import Turnstile as OfWorker
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected
 from kernelgrove.engine.evaluator.timing.slots import Layout, Slots
@@ -282,3 +283,13 @@ def test_tokens_wrap_around():
     assert page.is_done(0xFFFFFFFE) and page.is_done(0xFFFFFFFD) and not page.is_done(0xFFFFFFFF)
     page.give_up(1)
     assert page.is_done(0xFFFFFFFF) and page.is_done(1) and not page.is_done(2)
+
+
+def test_a_worker_lets_go_of_the_page_before_the_arena():
+    """A thread of the candidate's that goes on in the arena ends the context, and its last reply would be an error."""
+    closed: list[str] = []
+    made = object.__new__(Chunks)
+    made.arena = SimpleNamespace(close=lambda: closed.append("arena"))  # type: ignore[assignment]
+    made._turnstile = SimpleNamespace(close=lambda: closed.append("page"))  # type: ignore[assignment]
+    made.close()
+    assert closed == ["page", "arena"]

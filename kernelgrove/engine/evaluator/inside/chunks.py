@@ -95,8 +95,8 @@ class Chunks:
 
     def close(self) -> None:
         """Let go of its memory."""
+        self._turnstile.close()  # first: a thread of the candidate's that goes on in the arena ends the context
         self.arena.close()  # once nothing runs any more
-        self._turnstile.close()
 
     def _planned(self, plan: Mapping[str, Any], packed: bytes) -> list[Call]:
         inputs = [Slot.from_json(slot) for slot in plan["inputs"]]

@@ -22,6 +22,7 @@ from .figures import (
     EMPTY_ALONE_MS,
     EMPTY_MS,
     RESOLUTION_MS,
+    SERIAL_HOST_MS,
     SERIAL_MS,
     SERIAL_STREAMS_MS,
     SERIAL_TOLD_MS,
@@ -162,7 +163,8 @@ class Seat:
             if not self.sitting.trusted:
                 self._kept = None  # its memory first
             if self._kept is None:
-                self._kept = Round(self._sealed, self.sitting, self.calls, checked, allclose, self.pending)
+                of = (self._sealed, self.sitting, self.calls, checked, allclose, self.pending)
+                self._kept = Round(*of, rehearsed=not self.stall)
             try:
                 chunk = self._kept.together(self.stall, empty_ms)
                 return chunk if self.stall else replace(chunk, least_ms=self._least_ms(empty_ms))
@@ -254,6 +256,7 @@ class Seat:
                 self.release()
             return []
         slack_ms = SERIAL_MS if self.sitting.one_queue else SERIAL_STREAMS_MS
+        slack_ms = slack_ms if queued else SERIAL_HOST_MS
         return [replace(chunk, slack_ms=slack_ms) for chunk in found]
 
     def _told_alone(self, allclose: float | None) -> list[Chunk]:

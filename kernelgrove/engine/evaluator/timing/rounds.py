@@ -63,12 +63,16 @@ class Round:
         allclose: float | None,
         pending: Pending,
         singly: bool = False,
+        rehearsed: bool = False,
     ) -> None:
-        """*singly*: no call's inputs tell anything of the next one's."""
+        """*singly*: no call's inputs tell anything of the next one's. *rehearsed*: the first call was made once before,
+        on wrong inputs; it is checked besides, as it might be answered with what came of these."""
         self.sealed, self.sitting, self.calls, self.allclose = sealed, sitting, calls, allclose
         self._pending = pending
         self.slots = slots = sealed.ground.slots
         self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
+        if checked and rehearsed:
+            self.watched.add(0)
         if checked and slots.layout.told:
             self.watched.add(calls - 1)  # what is no tensor is told of the last call alone
         self.filled = slots.fill(_draws(sitting, calls, singly), calls, self.watched)

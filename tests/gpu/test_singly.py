@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from gpu_problems import scaled_relu
 
@@ -9,6 +11,13 @@ from kernelgrove.engine.evaluator.pool import Pool
 from kernelgrove.model import EvaluationRequest, Outcome
 
 pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool("cuda:0", parallel=1) as made:
+        yield made
+
 
 CANDIDATE = """
 import torch
@@ -45,11 +54,9 @@ class ModelNew(torch.nn.Module):
 
 
 @pytest.mark.parametrize("times", [1, 4, 40])
-def test_a_second_stream_makes_a_call_alone_no_liar(times: int):
-    with Pool("cuda:0", parallel=1) as pool:
-        instance = pool.prepare(scaled_relu(1024, 4096))
-        code = STREAMS.format(times=times)
-        found = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
+def test_a_second_stream_makes_a_call_alone_no_liar(pool: Pool, times: int):
+    instance = pool.prepare(scaled_relu(1024, 4096))
+    found = pool.evaluate(EvaluationRequest(instance, STREAMS.format(times=times), backend="torch"))
     assert found.outcome is Outcome.OK and found.timing == "sealed", found.message
     timing = found.detail["timing"]
     print(times, "streams", timing)
@@ -58,11 +65,10 @@ def test_a_second_stream_makes_a_call_alone_no_liar(times: int):
 
 @pytest.mark.parametrize("first", ["", "torch.cuda.current_stream().synchronize()"])
 @pytest.mark.parametrize("times", [1, 20, 200])
-def test_a_call_alone_takes_what_it_claims(first: str, times: int):
-    with Pool("cuda:0", parallel=1) as pool:
-        instance = pool.prepare(scaled_relu(1024, 4096))
-        code = CANDIDATE.format(first=first, times=times)
-        found = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
+def test_a_call_alone_takes_what_it_claims(pool: Pool, first: str, times: int):
+    instance = pool.prepare(scaled_relu(1024, 4096))
+    code = CANDIDATE.format(first=first, times=times)
+    found = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
     assert found.outcome is Outcome.OK and found.timing == "sealed", found.message
     timing = found.detail["timing"]
     print(times, first, timing)
@@ -71,7 +77,7 @@ def test_a_call_alone_takes_what_it_claims(first: str, times: int):
     assert timing["serial_ms"] > 0.8 * timing["claim_ms"] - 0.02, timing
 
 
-def test_a_call_that_fails_while_it_goes_through_alone_is_not_waited_for():
+def test_a_call_that_fails_while_it_goes_through_alone_is_not_waited_for(pool: Pool):
     code = """
 import sys
 import torch
@@ -86,8 +92,7 @@ class ModelNew(torch.nn.Module):
             frame = frame.f_back
         return torch.relu(x) * 3 + 1
 """
-    with Pool("cuda:0", parallel=1) as pool:
-        instance = pool.prepare(scaled_relu(1024, 4096))
-        found = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
+    instance = pool.prepare(scaled_relu(1024, 4096))
+    found = pool.evaluate(EvaluationRequest(instance, code, backend="torch"))
     assert found.outcome is Outcome.RUNTIME_ERROR and "assert" in found.message, (found.outcome, found.message)
     assert found.wall_s < 20

@@ -13,14 +13,15 @@ import torch
 
 from kernelgrove.engine.evaluator.checking.correctness import Verdict
 from kernelgrove.engine.evaluator.sittings.sitting import Again, Wrong
-from kernelgrove.engine.evaluator.timing import baselines, confirming
+from kernelgrove.engine.evaluator.timing import baselines, confirming, seats
 from kernelgrove.engine.evaluator.timing import empties as room
 from kernelgrove.engine.evaluator.timing.baselines import Eager
-from kernelgrove.engine.evaluator.timing.confirming import Seat, confirm
+from kernelgrove.engine.evaluator.timing.confirming import confirm
 from kernelgrove.engine.evaluator.timing.empties import Empties
 from kernelgrove.engine.evaluator.timing.figures import Chunk, sealed
 from kernelgrove.engine.evaluator.timing.rounds import Pending
 from kernelgrove.engine.evaluator.timing.sealing import Stuck
+from kernelgrove.engine.evaluator.timing.seats import Seat
 from kernelgrove.engine.evaluator.wire.arena import Spec
 from kernelgrove.engine.evaluator.workers.handle import WorkerDied
 
@@ -158,7 +159,7 @@ def seat(
             made._sealed.turnstile.waited = fits < 1
             return [Chunk((estimate_ms,), estimate_ms + empty_ms[False], empty_ms[False])] * self.calls
 
-    monkeypatch.setattr(confirming, "Round", FakeRound)
+    monkeypatch.setattr(seats, "Round", FakeRound)
     monkeypatch.setattr(Seat, "_empty_chunk", lambda self, calls: 0.6)
     monkeypatch.setattr(Seat, "_nothing", lambda self: (None, None))
     made = object.__new__(Seat)
@@ -187,9 +188,9 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
         def __init__(self, case: object, calls: int, device: int, *arena: object) -> None:
             rooms.append(calls)
 
-    monkeypatch.setattr(confirming, "Ground", FakeGround)
-    monkeypatch.setattr(confirming, "Sealed", lambda *_: None)
-    monkeypatch.setattr(confirming, "trim", lambda _: None)
+    monkeypatch.setattr(seats, "Ground", FakeGround)
+    monkeypatch.setattr(seats, "Sealed", lambda *_: None)
+    monkeypatch.setattr(seats, "trim", lambda _: None)
     x = torch.zeros(1024, 256)
     output = SimpleNamespace(path="", spec=Spec.of(x))
     sitting = SimpleNamespace(
@@ -281,7 +282,7 @@ def test_a_moment_in_which_calls_take_longer_does_not_refute_a_claim(monkeypatch
         tried.extend([(1, stall)] * 8)
         return [Chunk((0.2,), 0.2 + slow + empty_ms[False], empty_ms[False])] * 8
 
-    monkeypatch.setattr(confirming.Round, "singly", singly)
+    monkeypatch.setattr(seats.Round, "singly", singly)
     found = made.serial(None, 0.2)
     assert len(found) == 16 and sum(chunk.bound_ms > 0.4 for chunk in found) == 8
     chunks = [Chunk((0.2,) * 64, 0.6 + 64 * 0.2, 0.6)] * 4

@@ -26,12 +26,13 @@ from .checking.judged_reference import JudgedReference
 from .sittings.laps import Laps
 from .sittings.sitting import EXPELLED, Again, Expelled, Figures, Rank, Rejected, Restless, Sitting
 from .timing.baselines import Compiled, Eager, Over, Shelf, Timing
-from .timing.confirming import Confirmed, NoRoom, Seat, confirm
+from .timing.confirming import Confirmed, confirm
 from .timing.empties import Empties
 from .timing.figures import Figure
 from .timing.memory import memory_share
 from .timing.physics import SHARE, physical_floor
 from .timing.rounds import Pending
+from .timing.seats import NoRoom, Seat
 from .timing.stillness import wait_idle
 from .timing.turnstile import kernels
 from .turns.locks import Ranks, Turns

@@ -31,11 +31,12 @@ from ..wire.arena import CudaArena
 from ..wire.driver import CudaError
 from ..wire.protocol import PROTOCOL_VERSION, ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
-from .confirming import NoRoom, Seat, confirm
+from .confirming import confirm
 from .empties import Empties
 from .figures import Figure
 from .memory import memory_share
 from .screening import glance, screen
+from .seats import NoRoom, Seat
 
 _LIMIT_S = 300.0  # for torch.compile; max-autotune tries many kernels
 _EAGER = "\n\nModelNew = Model\n"

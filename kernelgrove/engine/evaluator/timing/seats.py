@@ -1,0 +1,251 @@
+"""A sitting that is timed under seal: chunks of its calls, each after an empty one, and calls that go through alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import TracebackType
+
+import torch
+
+from ..sittings.sitting import Sitting
+from ..wire.arena import CudaArena
+from ..wire.driver import CudaError
+from .empties import Empties
+from .figures import (
+    EMPTY_ALONE_MS,
+    EMPTY_MS,
+    RESOLUTION_MS,
+    SERIAL_HOST_MS,
+    SERIAL_MS,
+    SERIAL_STREAMS_MS,
+    SERIAL_TOLD_MS,
+    Chunk,
+    alone_ms,
+    calls_a_chunk,
+    serial_delta,
+)
+from .memory import trim
+from .rounds import Pending, Round
+from .sealing import Ground, Sealed, Stuck
+from .slots import Filled, Layout
+
+#: Work in one chunk, ms, as far as memory and queue allow.
+AIM_MS = 30.0
+_SINGLY = (8, 16, 24)  # calls that go through one by one: as many as do, at most the last
+_SINGLY_MS = 100.0  # of work of such calls at once, but no fewer than three
+_CHECKED = 2  # calls of each chunk that are compared with the reference
+_HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
+_MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
+_LEAST_WORK_MS = 0.5  # in a chunk: with less, what a change of context takes is all that there is to see
+_TRIES = 2  # at queueing a chunk, with ever fewer calls
+_UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
+_QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
+
+
+class NoRoom(Exception):
+    """There is no memory for a second set of inputs and outputs."""
+
+
+class Seat:
+    """A sitting with a ground for sealed chunks of ``calls`` calls each. Close it after use."""
+
+    def __init__(
+        self,
+        sitting: Sitting,
+        empties: Empties,
+        estimate_ms: float,
+        memory: int,
+        timeout_s: float,
+        arena: CudaArena | None = None,
+    ) -> None:
+        """*memory*: bytes for inputs and outputs of its calls. *arena*: one of that size to use, which others use in
+        turn. Raises NoRoom."""
+        assert sitting.worker is not None
+        self.sitting = sitting
+        self.case = sitting.current(0)
+        self.stall = True
+        self.lost = False  # whether its worker has failed
+        self._ahead = False  # whether, without a stalled stream, launching lies beside the GPU's work
+        self._empties, self._estimate_ms, self._timeout_s = empties, estimate_ms, timeout_s
+        self.device = torch.device(sitting.bench.device).index or 0
+        self._stuck = 0
+        self._kept: Round | None = None  # the reference itself may see the same inputs again
+        self._entered: list[Sealed] = []
+        self._hasty = 0  # how often calls that should be queued were not in time
+        self._idle: Sealed | None = None
+        self._unchanged: Filled | None = None
+        self.pending = Pending()  # comparisons of timed calls: to be settled when nobody is timed
+        self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
+        layout = Layout.of(self.case)
+        room = min(_MEMORY, memory)
+        if layout.size(2) > room:
+            raise NoRoom
+        # Before every second call is a launch more (inside/parity.py); around one that goes through alone are four.
+        launches = sitting.launches + 2 + len(self.case.expected)
+        queue, alone = (max(1, 2 * _QUEUE // (2 * each + 1)) for each in (launches, launches + 4))
+        self._room = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, max(queue, _UNQUEUED))
+        while True:
+            try:
+                self._ground = Ground(self.case, self._room, self.device, arena)
+                try:
+                    self._bare = None if sitting.trusted else empties.ground(self.case, self._room, self.device)
+                    break
+                except BaseException:
+                    self._ground.close()
+                    raise
+            except (CudaError, torch.OutOfMemoryError) as error:
+                sitting.reference.forget()
+                torch.cuda.empty_cache()
+                if self._room == 1:
+                    raise NoRoom from error
+                self._room //= 2
+        self.calls = self._queued = min(self._room, queue)
+        self._few = max(3, min(_SINGLY[0], int(_SINGLY_MS / max(estimate_ms, 1e-4))))
+        self._alone = min(self._room, alone, self._few)
+        try:
+            self._sealed = Sealed(sitting.worker, self._ground, timeout_s, estimate_ms)
+            self._entered.append(self._sealed)
+            self._ground.slots.prime(sitting.reference.fresh_inputs(), self._room)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Seat:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None or issubclass(kind, CudaError | torch.OutOfMemoryError):  # the worker lives on
+                self._ground.release()
+                self._sealed.leave()  # what a worker has mapped is not free
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._kept = self._unchanged = None
+        try:
+            for sealed in self._entered:
+                sealed.turnstile.release()
+            if self._bare is not None:
+                self._bare.release()
+                self._empties.leave(self._idle)
+        finally:
+            self._ground.close()
+            trim(self.device)
+
+    def chunk(self, allclose: float | None, checked: int = _CHECKED) -> Chunk:
+        """One chunk, right after an empty one; of fewer calls where they cannot all be queued; without a stalled stream
+        where few cannot either: such a forward waits for the GPU, and is timed with its host."""
+        while True:
+            empty_ms = self._empty_ms()
+            if not self.sitting.trusted:
+                self._kept = None  # its memory first
+            if self._kept is None:
+                of = (self._sealed, self.sitting, self.calls, checked, allclose, self.pending)
+                self._kept = Round(*of, rehearsed=not self.stall)
+            try:
+                chunk = self._kept.together(self.stall, empty_ms)
+                return chunk if self.stall else replace(chunk, least_ms=self._least_ms(empty_ms))
+            except Stuck:
+                self._stuck += 1
+                self.calls //= 8
+                self._kept = None
+                if self._stuck == _TRIES or self.calls * self._estimate_ms < _LEAST_WORK_MS:
+                    self.release()
+
+    def _least_ms(self, empty_ms: float) -> float:
+        """Of a call that is launched without a stalled stream: one launch for many of them hides in a larger chunk no
+        better than in one that could be queued, nor behind what the host takes for as many that compute nothing."""
+        return max(RESOLUTION_MS / self._queued, 0.0 if self._ahead else empty_ms / self.calls)
+
+    def release(self, ahead: bool = False) -> None:
+        """Stall no stream from now on: calls are launched when their inputs are there, as many as there is room for.
+        *ahead*: they could be queued, so that launching them lies beside the GPU's work. What the empty worker would
+        take for launching as many is then none of a chunk's, and it is stalled as before."""
+        self.stall, self.calls, self._ahead = False, self._queued if ahead else self._room, ahead
+        self._kept = None
+
+    def rest(self) -> None:
+        """Hold no gigabytes until the next chunk."""
+        if self._kept is not None and self._kept.bytes > _HELD:
+            self._kept = None
+
+    def measure_empty(self) -> None:
+        """Run an empty chunk for the next one. The candidate must be standing still. A baseline's claims are enough."""
+        if self.sitting.trusted:
+            return
+        self._empty = (self.calls, self.stall, self._empty_chunk(self.calls))
+
+    def _empty_ms(self) -> float:
+        """Of the empty chunk that was run for this one, or is run now."""
+        if self.sitting.trusted:
+            return 0.0
+        if self._empty is None or self._empty[:2] != (self.calls, self.stall):
+            with self._empties.still():
+                self.measure_empty()
+        assert self._empty is not None
+        (_, _, found), self._empty = self._empty, None
+        return found
+
+    def _empty_chunk(self, calls: int) -> float:
+        stall = self.stall or self._ahead
+        found = self._empties.chunk(*self._nothing(), calls, stall)
+        return self._empties.believed(found, (self._ground.slots.layout.stride, calls, stall, False), EMPTY_MS)
+
+    def _nothing(self) -> tuple[Sealed, Filled]:
+        """The empty worker on a ground of its own, and what it is given: as much as a candidate is, to places that lie
+        alike."""
+        assert self._bare is not None
+        if self._unchanged is None:
+            self._unchanged = self._bare.slots.unchanged(self.case.packed, self._room)
+        if self._idle is None:
+            self._idle = self._empties.enter(self._bare, self._timeout_s)
+            self._entered.append(self._idle)
+            self._empties.chunk(self._idle, self._unchanged, self.calls, self.stall)  # warms up
+        return self._idle, self._unchanged
+
+    def serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
+        """Calls that go through one by one, after as many of the empty worker: a few where they bear *claim_ms* out,
+        else others follow at other moments."""
+        found: list[Chunk] = []
+        for wanted in (self._few, *_SINGLY[1:]):
+            while len(found) < wanted:
+                found += self._told_alone(allclose) if self._ground.slots.layout.told else self._alone_once(allclose)
+            if alone_ms(found) <= claim_ms + serial_delta(claim_ms, found):
+                break
+        return found
+
+    def _alone_once(self, allclose: float | None) -> list[Chunk]:
+        """As many as are made ready at once; none where they turn out to wait for their stream now and then."""
+        queued = self.stall or self._ahead
+        with self._empties.still():
+            found_ms = self._empties.alone(*self._nothing(), self._alone, waits=not queued)
+        stride, most_ms = self._ground.slots.layout.stride, EMPTY_ALONE_MS if queued else EMPTY_MS
+        empty_ms = {
+            cold: self._empties.believed(found, (stride, 0, queued, cold), most_ms) for cold, found in found_ms.items()
+        }
+        self._kept = None  # its memory first
+        # All are compared with the reference: else it would pay to leave out those that decide.
+        calls = Round(self._sealed, self.sitting, self._alone, self._alone, allclose, self.pending, singly=True)
+        found = calls.singly(queued, empty_ms)
+        if queued and self._sealed.turnstile.waited:
+            self._hasty += 1
+            if self._hasty == _TRIES:  # not the host that was slow once
+                self.release()
+            return []
+        slack_ms = SERIAL_MS if self.sitting.one_queue else SERIAL_STREAMS_MS
+        slack_ms = slack_ms if queued else SERIAL_HOST_MS
+        return [replace(chunk, slack_ms=slack_ms) for chunk in found]
+
+    def _told_alone(self, allclose: float | None) -> list[Chunk]:
+        """A chunk of one call: what is no tensor is told in a message, and has no digest."""
+        try:
+            with self._empties.still():
+                empty_ms = self._empty_chunk(1)
+            calls = Round(self._sealed, self.sitting, 1, 1, allclose, self.pending, singly=True)
+            return [replace(calls.together(self.stall, empty_ms), slack_ms=SERIAL_TOLD_MS)]
+        except Stuck:
+            self.release()
+            return []

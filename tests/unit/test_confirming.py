@@ -152,12 +152,12 @@ def seat(
                 raise Stuck
             return Chunk((estimate_ms,) * self.calls, estimate_ms * self.calls + empty_ms, empty_ms)
 
-        def singly(self, stall: bool, empty_ms: dict[bool, float]) -> list[Chunk]:
+        def singly(self, cold: list[bool], stall: bool, empty_ms: dict[bool, float]) -> list[Chunk]:
             assert self.checked == self.calls, "it would pay to leave out those that decide"
             assert self.alone, "it would pay to predict the next call's inputs"
             tried.extend([(1, stall)] * self.calls)
             made._sealed.turnstile.waited = fits < 1
-            return [Chunk((estimate_ms,), estimate_ms + empty_ms[False], empty_ms[False])] * self.calls
+            return [Chunk((estimate_ms,), estimate_ms + empty_ms[each], empty_ms[each], cold=each) for each in cold]
 
     monkeypatch.setattr(seats, "Round", FakeRound)
     monkeypatch.setattr(Seat, "_empty_chunk", lambda self, calls: 0.6)
@@ -167,13 +167,16 @@ def seat(
     made.case, made.stall, made.calls, made._room = None, True, room, room  # type: ignore[assignment]
     made._queued, made._ahead = room, False
     empties: Any = SimpleNamespace(
-        still=still, alone=lambda *_, waits: {False: 0.05 if waits else 0.01}, believed=lambda ms, *_: ms
+        still=still,
+        alone=lambda *_, waits: dict.fromkeys((False, True), 0.05 if waits else 0.01),
+        believed=lambda ms, *_: ms,
     )
     made._empties, made._estimate_ms, made._timeout_s, made._alone = empties, estimate_ms, 1.0, 8
     layout = SimpleNamespace(told=told, stride=512)
     made._few, made._ground = 8, SimpleNamespace(slots=SimpleNamespace(layout=layout))  # type: ignore[assignment]
     made._sealed = SimpleNamespace(turnstile=SimpleNamespace(waited=False))  # type: ignore[assignment]
     made._stuck, made._kept, made._idle, made._empty, made._hasty = 0, None, None, None, 0
+    made._how_it_lies, made._cold_too, made._singles = "", False, 0
     made.pending = Pending()
     return made, tried
 
@@ -191,6 +194,7 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     monkeypatch.setattr(seats, "Ground", FakeGround)
     monkeypatch.setattr(seats, "Sealed", lambda *_: None)
     monkeypatch.setattr(seats, "trim", lambda _: None)
+    monkeypatch.setattr(seats, "l2_bytes", lambda _: 100 << 21)
     x = torch.zeros(1024, 256)
     output = SimpleNamespace(path="", spec=Spec.of(x))
     sitting = SimpleNamespace(
@@ -214,6 +218,10 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     assert made(0.3, 1 << 33)._room == 100, "as much as there is to do"
     assert made(0.1, 11 << 21)._room == 10, "as much as there is room for"
     assert made(10.0, 1 << 33).calls == 3
+    assert made(0.1, 1 << 33)._cold_too and not made(0.5, 1 << 33)._cold_too, "a chunk that fits into the L2 is warm"
+    assert made(0.1, 1 << 33)._alone == 7 and made(50.0, 1 << 33)._few == 5
+    monkeypatch.setattr(seats, "_SINGLY_BYTES", 5 << 20)
+    assert made(0.1, 1 << 33)._alone == 2 and made(0.1, 1 << 33)._few == 8
 
 
 def test_fewer_calls_are_tried_where_the_queue_is_full(monkeypatch: pytest.MonkeyPatch):
@@ -277,7 +285,7 @@ def test_serial_calls_go_on_where_one_is_late(monkeypatch: pytest.MonkeyPatch):
 def test_a_moment_in_which_calls_take_longer_does_not_refute_a_claim(monkeypatch: pytest.MonkeyPatch):
     made, tried = seat(monkeypatch, 0.2, room=128, fits=128)
 
-    def singly(self: object, stall: bool, empty_ms: dict[bool, float]) -> list[Chunk]:
+    def singly(self: object, cold: list[bool], stall: bool, empty_ms: dict[bool, float]) -> list[Chunk]:
         slow = 0.0 if tried else 0.3
         tried.extend([(1, stall)] * 8)
         return [Chunk((0.2,), 0.2 + slow + empty_ms[False], empty_ms[False])] * 8
@@ -326,11 +334,11 @@ def test_an_empty_worker_that_is_stuck_is_nobodys_fault():
 def test_no_more_is_subtracted_than_a_little_over_the_least_that_was_seen():
     """A stopped candidate may have work on the GPU that slows the empty worker down."""
     empties = Empties(lambda: None, still)  # type: ignore[arg-type,return-value]
-    assert empties.believed(0.6, (512, 64, True, False), 0.2) == 0.6
-    assert empties.believed(9.0, (512, 64, True, False), 0.2) == pytest.approx(0.8)
-    assert empties.believed(0.5, (512, 64, True, False), 0.2) == 0.5
-    assert empties.believed(0.9, (512, 64, True, False), 0.2) == pytest.approx(0.7)
-    assert empties.believed(9.0, (512, 64, False, False), 0.2) == 9.0
+    assert empties.believed(0.6, ("", 64, True, False), 0.2) == 0.6
+    assert empties.believed(9.0, ("", 64, True, False), 0.2) == pytest.approx(0.8)
+    assert empties.believed(0.5, ("", 64, True, False), 0.2) == 0.5
+    assert empties.believed(0.9, ("", 64, True, False), 0.2) == pytest.approx(0.7)
+    assert empties.believed(9.0, ("", 64, False, False), 0.2) == 9.0
 
 
 def test_calls_on_cold_inputs_decide_where_the_cache_gives_something_away():
@@ -341,3 +349,27 @@ def test_calls_on_cold_inputs_decide_where_the_cache_gives_something_away():
     figure = sealed(chunks, warm + cold)
     assert figure.detail["clock"] == "serial" and figure.time_ms == pytest.approx(0.06)
     assert sealed(chunks, warm + cold[:1]).detail["clock"] == "events", "one call tells nothing"
+
+
+def test_calls_in_rounds_of_one_are_cold_in_turn_too(monkeypatch: pytest.MonkeyPatch):
+    made, _ = seat(monkeypatch, 0.2, room=128, fits=128)
+    made._cold_too, made._alone = True, 1
+    found = made.serial(None, 0.2)
+    assert [chunk.cold for chunk in found] == [False, False, True, True] * 2
+    made._cold_too = False
+    assert not any(chunk.cold for chunk in made.serial(None, 0.2))
+
+
+def test_one_slow_call_of_two_hides_no_other():
+    """A quartile of two values is less than both."""
+    chunks = [Chunk((0.45, 0.45), 0.6 + 0.9, 0.6)] * 4
+    alone = [Chunk((1.0,), 1.0), Chunk((4.0,), 4.0)]
+    figure = sealed(chunks, alone)
+    assert figure.detail["clock"] == "serial" and figure.time_ms == pytest.approx(1.0)
+
+
+def test_what_is_believed_of_an_empty_call_grows_with_it():
+    empties = Empties(lambda: None, still)  # type: ignore[arg-type,return-value]
+    assert empties.believed(2.0, ("", 0, True, False), 0.02) == 2.0
+    assert empties.believed(9.0, ("", 0, True, False), 0.02) == pytest.approx(2.06)
+    assert empties.believed(9.0, ("other", 0, True, False), 0.02) == 9.0

@@ -14,12 +14,26 @@ from kernelgrove.engine.evaluator.timing import rounds
 from kernelgrove.engine.evaluator.timing.rounds import Noise
 
 
-def test_every_element_changes_by_up_to_a_tenth_and_keeps_its_sign():
+def test_every_element_changes_by_up_to_a_third_and_keeps_its_sign():
     x = torch.randn(300, 40).t()  # not contiguous
     varied = Noise("cpu").vary([x, {"scale": torch.full((7,), 2.0, dtype=torch.bfloat16)}])
     ratio = varied[0] / x
-    assert ratio.shape == x.shape and (ratio >= 0.899).all() and (ratio <= 1.101).all()
+    assert ratio.shape == x.shape and (ratio >= 0.67).all() and (ratio <= 1.101).all()
     assert ratio.unique().numel() > 5000 and varied[1]["scale"].dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (40, 500), (3, 0)])
+def test_sums_and_shares_of_many_elements_change_too(shape: tuple[int, ...]):
+    """The mean of factors around one is one: the answer to other inputs of the same draw would be within tolerance."""
+    noise, x = Noise("cpu"), torch.ones(shape)
+    varied = [noise.vary([x])[0] for _ in range(20)]
+    assert all(each.shape == shape for each in varied)
+    if x.numel():
+        means = [each.mean().item() for each in varied]
+        assert max(means) / min(means) > 1.03 and max(means) <= 1.11
+    if x.numel() > 1:
+        shares = [(each.view(-1).sort().values[:1000].sum() / each.sum()).item() for each in varied]
+        assert max(shares) / min(shares) > 1.03
 
 
 def drawn(singly: bool, inputs: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
@@ -63,4 +77,4 @@ def test_no_two_are_varied_alike_and_the_rest_is_left():
 def test_fp8_is_varied_as_well():
     x = torch.linspace(1, 8, 512).to(torch.float8_e4m3fn)
     (varied,) = Noise("cpu").vary([x])
-    assert varied.dtype == x.dtype and 0.2 < float((varied.float() != x.float()).float().mean()) < 1
+    assert varied.dtype == x.dtype and float((varied.float() != x.float()).float().mean()) > 0.2

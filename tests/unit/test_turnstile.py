@@ -160,7 +160,7 @@ class Judge:
     def run(self) -> list[float]:
         filled = self.slots.fill(self.drawn, CALLS, set())
         self.slots.poison(CALLS)
-        passed = self.turnstile.run(filled, CALLS, 1.0, {"empty": False, "restore": False})
+        passed = self.turnstile.run(filled, [False, False, True], 1.0, {"empty": False, "restore": False})
         self.turnstile.verify(passed)
         return passed.walls_ms
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..checking.judged_reference import Case
 from ..sittings.sitting import Again
 from ..wire.arena import CudaArena
 from ..workers.handle import Worker, WorkerDied, WorkerFailed, WorkerTimeout
+from .figures import EMPTY_SHARE
 from .sealing import Ground, Sealed, Stuck, empty_calls, empty_chunk
 from .slots import Filled, Layout
 
@@ -19,8 +20,8 @@ _KEPT = 4 << 30  # bytes of its memory between two candidates
 Still = Callable[[], contextlib.AbstractContextManager[None]]
 
 
-#: Bytes between two calls, calls (0: alone), whether they are queued, whether they are cold.
-Key = tuple[int, int, bool, bool]
+#: How inputs and outputs lie, calls (0: alone), whether they are queued, whether they are cold.
+Key = tuple[str, int, bool, bool]
 
 
 @dataclass
@@ -60,16 +61,16 @@ class Empties:
         with self._sound():
             return empty_chunk(idle, filled, calls, stall)
 
-    def alone(self, idle: Sealed, filled: Filled, calls: int, waits: bool) -> dict[bool, float]:
+    def alone(self, idle: Sealed, filled: Filled, cold: Sequence[bool], waits: bool) -> dict[bool, float]:
         """The judge's clock over an empty call that goes through alone, in ms, by whether it is a cold one."""
         with self._sound():
-            return empty_calls(idle, filled, calls, waits)
+            return empty_calls(idle, filled, cold, waits)
 
     def believed(self, found_ms: float, key: Key, most_ms: float) -> float:
-        """*found_ms*, or *most_ms* more than the least that was ever found for *key*: whoever slows this worker down
-        would have too much subtracted."""
+        """*found_ms*, or *most_ms* (a share of it, where that is more) more than the least that was ever found for
+        *key*: whoever slows this worker down would have too much subtracted."""
         least = self._least[key] = min(self._least.get(key, found_ms), found_ms)
-        return min(found_ms, least + most_ms)
+        return min(found_ms, least + max(most_ms, EMPTY_SHARE * least))
 
     def leave(self, idle: Sealed | None) -> None:
         """*idle* (None: it never came so far) is through with the ground of its."""

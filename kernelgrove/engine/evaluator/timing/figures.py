@@ -27,8 +27,9 @@ DELTA_SHARE, DELTA_MS, DELTA_MOST = 0.05, 0.010, 0.25
 #: share of the bound that no delta exceeds: a claim is believed as far as the clock can vouch for it.
 SEALED_SHARE, SEALED_CHUNK_MS, SEALED_CALL_MS, SEALED_MOST = 0.02, 0.100, 0.0015, 0.15
 
-#: Empty: so much more than the least that was ever seen of a layout is believed, of a chunk and of a call alone.
-EMPTY_MS, EMPTY_ALONE_MS = 0.2, 0.02
+#: Empty: so much more than the least that was ever seen of a layout is believed, of a chunk and of a call alone; or
+#: this share more.
+EMPTY_MS, EMPTY_ALONE_MS, EMPTY_SHARE = 0.2, 0.02, 0.03
 
 #: Of the claim, at most: what slow calls among others are granted.
 SKEW_MOST = 0.02
@@ -148,7 +149,8 @@ def alone_ms(serial: Sequence[Chunk]) -> float:
     """What a call alone takes, of two chunks or more: their lower quartile, which errs to the kind side. Of those with
     cold inputs or of the others: what is more."""
     found = [[chunk.wall_ms - chunk.empty_ms for chunk in serial if chunk.cold is cold] for cold in (False, True)]
-    return max(statistics.quantiles(walls, n=4)[0] for walls in found if len(walls) > 1)
+    # Of two or three values the quartile lies under all of them, the further the more they differ.
+    return max(max(min(walls), statistics.quantiles(walls, n=4)[0]) for walls in found if len(walls) > 1)
 
 
 def serial_delta(claim_ms: float, serial: Sequence[Chunk]) -> float:

@@ -2,8 +2,9 @@
 
 The judge compiles both kernels for its GPU, once; workers get the code. Who finds a key without being told has to try
 2^63 of them in the mean. Who is to find outputs to a digest that he has already given, and may choose the last bits of
-many, needs some 2^53 operations for each block of them: minutes of a large GPU, and the judge copies the outputs in
-milliseconds. Both are as strong as their mixing, which is that of generators and hash tables, not of a cipher.
+many, needs some 2^53 operations for each block of them: minutes of a large GPU, for each call that is to seem fast, of
+which the judge copies the outputs after the last: within the time limit. Both are as strong as their mixing, which is
+that of generators and hash tables, not of a cipher.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"

@@ -8,6 +8,11 @@ import torch
 _KEPT = 16
 
 
+def l2_bytes(device: int) -> int:
+    """Of *device*'s L2; a large one's where PyTorch does not know."""
+    return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)) or 50 << 20
+
+
 def memory_share(parts: int, device: int) -> int:
     """Bytes of *device* that are free, or that PyTorch keeps of freed tensors, divided among *parts*."""
     return int(torch.cuda.mem_get_info(device)[0] + _kept(device)) // parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from .turnstile import CHANGED
 #: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
 _DRAWN, _SLOW_DRAW_S = 4, 0.03
 _PENDING = 1 << 30  # bytes of outputs that may wait to be compared
-_PLACES = 1 << 16  # where factors that vary inputs may begin
+_PLACES, _LEVELS = 1 << 16, 1 << 20  # where factors that vary inputs may begin; what a side's may be
 
 
 class Pending:
@@ -95,17 +95,17 @@ class Round:
         self._are_written(timed.sample)
         return Chunk(tuple(claims), timed.wall_ms, empty_ms)
 
-    def singly(self, stall: bool, empty_ms: Mapping[bool, float]) -> list[Chunk]:
-        """Each call as a chunk of its own. *stall*: whether they can be queued; *empty_ms*: of a call, by whether it is
-        a cold one."""
+    def singly(self, cold: Sequence[bool], stall: bool, empty_ms: Mapping[bool, float]) -> list[Chunk]:
+        """Each call as a chunk of its own. *cold*: whether its inputs are to stay cold; *stall*: whether they can be
+        queued; *empty_ms*: of a call, by whether it is a cold one."""
         patience_s = self.sealed.patience_s(self.calls) if stall else 0.0
-        timed = self.sealed.turnstile.run(self.filled, self.calls, patience_s, self._options)
+        timed = self.sealed.turnstile.run(self.filled, cold, patience_s, self._options)
         claims = self._claims(timed.reply)
         self.sealed.turnstile.verify(timed)
         for number in self.watched:
             self._take(number, timed.outputs[number])
-        calls = zip(claims, timed.walls_ms, timed.cold, strict=True)
-        return [Chunk((claim,), wall, empty_ms[cold], cold=cold) for claim, wall, cold in calls]
+        calls = zip(claims, timed.walls_ms, cold, strict=True)
+        return [Chunk((claim,), wall, empty_ms[each], cold=each) for claim, wall, each in calls]
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -200,7 +200,9 @@ def _draws(sitting: Sitting, calls: int, singly: bool) -> Iterator[list[Any]]:
 
 class Noise:
     """Secret factors between 0.9 and 1.1, one an element. For each tensor of one size they are read from the same draw,
-    each time from another secret place on: a fresh draw a call would take longer than many a kernel."""
+    each time from another secret place on: a fresh draw a call would take longer than many a kernel. As their mean is
+    one, a sum of many elements would hardly change: so there are two more between 0.75 and 1, for what lies on either
+    side of a secret place."""
 
     def __init__(self, device: str) -> None:
         self._generator = torch.Generator(device).manual_seed(secrets.randbits(62))
@@ -217,10 +219,19 @@ class Noise:
 
     def _varied(self, leaf: torch.Tensor) -> torch.Tensor:
         values = computable(leaf)
-        return (values * self.factors(values)).to(leaf.dtype)
+        varied = values * self.factors(values)
+        sides = [varied]
+        if varied.dim():
+            dim = max(range(varied.dim()), key=lambda each: varied.shape[each])
+            length = varied.shape[dim]
+            place = length // 4 + secrets.randbelow(length // 2 + 1)
+            sides = [varied.narrow(dim, 0, place), varied.narrow(dim, place, length - place)]
+        for side in sides:
+            side.mul_(1 - secrets.randbelow(_LEVELS) / (4 * _LEVELS))
+        return varied.to(leaf.dtype)
 
     def vary(self, inputs: list[Any]) -> list[Any]:
-        """*inputs* with each element changed by up to a tenth, its sign kept."""
+        """*inputs* with each element multiplied by 0.67 to 1.1."""
         varied: list[Any] = pytree.tree_map(
             lambda leaf: self._varied(leaf) if is_tensor(leaf) and leaf.dtype.is_floating_point else leaf,
             inputs,

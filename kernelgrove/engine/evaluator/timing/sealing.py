@@ -20,6 +20,7 @@ import itertools
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,11 +160,10 @@ def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool) -> floa
     return sealed.run(filled, calls, stall, {"empty": True, "waits": False, "restore": False}).wall_ms
 
 
-def empty_calls(sealed: Sealed, filled: Filled, calls: int, waits: bool) -> dict[bool, float]:
+def empty_calls(sealed: Sealed, filled: Filled, cold: Sequence[bool], waits: bool) -> dict[bool, float]:
     """The judge's clock over a call of the empty worker that goes through alone, in ms, by whether it is a cold one:
-    the median of those among *calls*. *waits*: it waits for its stream in each of them, as a candidate does."""
+    the median of those. *waits*: it waits for its stream in each of them, as a candidate does."""
     options = {"empty": True, "waits": waits, "restore": False}
-    patience_s = 0.0 if waits else sealed.patience_s(calls)
-    passed = sealed.turnstile.run(filled, calls, patience_s, options)
-    both = list(zip(passed.cold, passed.walls_ms, strict=True))
-    return {kind: statistics.median(wall for cold, wall in both if cold is kind) for kind in set(passed.cold)}
+    patience_s = 0.0 if waits else sealed.patience_s(len(cold))
+    both = list(zip(cold, sealed.turnstile.run(filled, cold, patience_s, options).walls_ms, strict=True))
+    return {kind: statistics.median(wall for each, wall in both if each is kind) for kind in set(cold)}

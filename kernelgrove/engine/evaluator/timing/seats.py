@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import TracebackType
 
@@ -24,7 +25,7 @@ from .figures import (
     calls_a_chunk,
     serial_delta,
 )
-from .memory import trim
+from .memory import l2_bytes, trim
 from .rounds import Pending, Round
 from .sealing import Ground, Sealed, Stuck
 from .slots import Filled, Layout
@@ -32,7 +33,8 @@ from .slots import Filled, Layout
 #: Work in one chunk, ms, as far as memory and queue allow.
 AIM_MS = 30.0
 _SINGLY = (8, 16, 24)  # calls that go through one by one: as many as do, at most the last
-_SINGLY_MS = 100.0  # of work of such calls at once, but no fewer than three
+_SINGLY_MS, _SINGLY_LEAST = 100.0, 5  # of work of such calls at once, but no fewer than so many
+_SINGLY_BYTES = 2 << 30  # of them at once: the judge has several copies of their inputs and outputs
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
@@ -100,8 +102,12 @@ class Seat:
                     raise NoRoom from error
                 self._room //= 2
         self.calls = self._queued = min(self._room, queue)
-        self._few = max(3, min(_SINGLY[0], int(_SINGLY_MS / max(estimate_ms, 1e-4))))
-        self._alone = min(self._room, alone, self._few)
+        self._few = max(_SINGLY_LEAST, min(_SINGLY[0], int(_SINGLY_MS / max(estimate_ms, 1e-4))))
+        self._alone = min(self._room, alone, self._few, max(1, _SINGLY_BYTES // layout.stride))
+        self._how_it_lies = json.dumps(layout.to_json())
+        # A chunk that fits into the L2 is not cold: the judge has just completed its inputs.
+        self._cold_too = not sitting.trusted and layout.size(self._room) > l2_bytes(self.device)
+        self._singles = 0  # calls that went through alone
         try:
             self._sealed = Sealed(sitting.worker, self._ground, timeout_s, estimate_ms)
             self._entered.append(self._sealed)
@@ -192,7 +198,7 @@ class Seat:
     def _empty_chunk(self, calls: int) -> float:
         stall = self.stall or self._ahead
         found = self._empties.chunk(*self._nothing(), calls, stall)
-        return self._empties.believed(found, (self._ground.slots.layout.stride, calls, stall, False), EMPTY_MS)
+        return self._empties.believed(found, (self._how_it_lies, calls, stall, False), EMPTY_MS)
 
     def _nothing(self) -> tuple[Sealed, Filled]:
         """The empty worker on a ground of its own, and what it is given: as much as a candidate is, to places that lie
@@ -220,16 +226,18 @@ class Seat:
     def _alone_once(self, allclose: float | None) -> list[Chunk]:
         """As many as are made ready at once; none where they turn out to wait for their stream now and then."""
         queued = self.stall or self._ahead
+        cold = [self._cold_too and number % 4 > 1 for number in range(self._singles, self._singles + self._alone)]
+        self._singles += self._alone
         with self._empties.still():
-            found_ms = self._empties.alone(*self._nothing(), self._alone, waits=not queued)
-        stride, most_ms = self._ground.slots.layout.stride, EMPTY_ALONE_MS if queued else EMPTY_MS
+            found_ms = self._empties.alone(*self._nothing(), cold, waits=not queued)
+        lies, most_ms = self._how_it_lies, EMPTY_ALONE_MS if queued else EMPTY_MS
         empty_ms = {
-            cold: self._empties.believed(found, (stride, 0, queued, cold), most_ms) for cold, found in found_ms.items()
+            kind: self._empties.believed(found, (lies, 0, queued, kind), most_ms) for kind, found in found_ms.items()
         }
         self._kept = None  # its memory first
         # All are compared with the reference: else it would pay to leave out those that decide.
         calls = Round(self._sealed, self.sitting, self._alone, self._alone, allclose, self.pending, singly=True)
-        found = calls.singly(queued, empty_ms)
+        found = calls.singly(cold, queued, empty_ms)
         if queued and self._sealed.turnstile.waited:
             self._hasty += 1
             if self._hasty == _TRIES:  # not the host that was slow once

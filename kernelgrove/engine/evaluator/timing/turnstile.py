@@ -5,9 +5,9 @@ The worker queues all calls of a chunk, on inputs that are masked. For each of t
 1. starts its clock, writes the call's key and *go* into a page of the host's memory that the worker's stream waits for;
 2. sees the stream say *done*, stops its clock, and keeps the digest of all outputs that lies in the page by then.
 
-What takes a mask off leaves all inputs in the L2, where a chunk's are not. So of every second pair of calls only some
-blocks are masked, and the L2 is emptied before the first. What can be computed before the key is there, and mended, is
-no work of a call that is masked as a whole; what the L2 gives away is none of one that is not.
+What takes a mask off leaves all inputs in L2, where a chunk's are not. So of some calls, the *cold* ones, few blocks
+are masked, and the L2 is emptied before the first call. What can be computed before the key is there, and mended, is no
+work of a cold call; what the L2 gives away is none of another.
 
 Afterwards it computes the digests again: the outputs have to be those that they were when they were called done. So one
 launch cannot serve two calls: of the second there is no input before there is an output of the first. As neither side
@@ -22,7 +22,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ctypes import c_int32, c_int64, c_uint64
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,7 @@ from ..wire.page import CALLS, Page
 from ..wire.protocol import Reply
 from ..workers.handle import Worker, WorkerTimeout
 from .masking import BLOCK, images, parts, sparsely
+from .memory import l2_bytes
 from .slots import Filled, Slots
 
 _MASK_32 = 0xFFFFFFFF
@@ -51,13 +52,11 @@ _ARRIVAL_S = 0.0003  # in which the host of a forward that waits for its stream 
 
 @dataclass(frozen=True)
 class Passed:
-    """Calls that went through: what the worker says of them, the judge's clock from *go* to *done* of each in ms,
-    whether most of its inputs were in no cache, the digests of its outputs at that moment, and the judge's own copy of
-    all outputs: (calls, bytes)."""
+    """Calls that went through: what the worker says of them, the judge's clock from *go* to *done* of each in ms, the
+    digests of its outputs at that moment, and the judge's own copy of all outputs: (calls, bytes)."""
 
     reply: dict[str, Any]
     walls_ms: list[float]
-    cold: list[bool]
     digests: list[bytes]
     keys: torch.Tensor
     outputs: torch.Tensor
@@ -84,8 +83,7 @@ def kernels(device: int) -> Kernels:
         if device not in _MADE:
             both = images(torch.cuda.get_device_capability(device))
             torch.zeros(1, device=f"cuda:{device}")  # a context that is current in this thread
-            evicting = _EVICTING * torch.cuda.get_device_properties(device).L2_cache_size
-            _MADE[device] = Kernels(Kernel(both[0]), Kernel(both[1]), both, evicting)
+            _MADE[device] = Kernels(Kernel(both[0]), Kernel(both[1]), both, _EVICTING * l2_bytes(device))
         return _MADE[device]
 
 
@@ -104,20 +102,21 @@ class Turnstile:
         layout = slots.layout
         start, size = layout.masked
         blocks = -(-size // (4 * BLOCK))
-        every = [sparsely(blocks) if number % 4 > 1 else 1 for number in range(CALLS)]
-        self._masked: dict[str, Any] = {"start": start, "quarter": size // 16, "blocks": blocks, "every": every}
+        self._masked: dict[str, Any] = {"start": start, "quarter": size // 16, "blocks": blocks, "every": []}
         start, size = layout.digested
         blocks, steps = parts(size // 4)
         self._digested = {"start": start, "words": size // 4, "blocks": blocks, "steps": steps}
         self._until_s = 0.0  # by the monotonic clock: when the calls that go through now have to be done
 
-    def run(self, filled: Filled, calls: int, patience_s: float, options: dict[str, Any]) -> Passed:
-        """Have the worker run the first *calls* calls of *filled*, which need not be in their places. Whatever is not
-        queued after *patience_s* waits for its stream meanwhile.
+    def run(self, filled: Filled, cold: Sequence[bool], patience_s: float, options: dict[str, Any]) -> Passed:
+        """Have the worker run the first calls of *filled*, which need not be in their places: as many as *cold* says
+        whether their inputs are to stay cold. Whatever is not queued after *patience_s* waits for its stream meanwhile.
 
         Raises what a worker's end raises. ``verify`` is next.
         """
+        calls = len(cold)
         assert calls <= CALLS
+        self._masked["every"] = [sparsely(self._masked["blocks"]) if each else 1 for each in cold]
         keys = [secrets.randbits(64) for _ in range(calls)]
         on_device = torch.tensor([_signed(key) for key in keys], device=self.slots.arena.bytes.device)
         outputs = self.slots.copy_outputs(0, calls)  # what there is no memory for is found out before anybody is asked
@@ -148,8 +147,7 @@ class Turnstile:
             raise
         self._token = (self._token + calls + 1) & _MASK_32
         walls, digests = zip(*passed, strict=True)
-        cold = [every > 1 for every in self._masked["every"][:calls]]
-        return Passed(reply, list(walls), cold, list(digests), on_device, outputs)
+        return Passed(reply, list(walls), list(digests), on_device, outputs)
 
     def release(self) -> None:
         """Let go whatever waits: a stream that is left waiting would hold its worker's last moments up."""

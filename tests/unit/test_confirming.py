@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -19,9 +20,9 @@ from kernelgrove.engine.evaluator.timing.baselines import Eager
 from kernelgrove.engine.evaluator.timing.confirming import confirm
 from kernelgrove.engine.evaluator.timing.empties import Empties
 from kernelgrove.engine.evaluator.timing.figures import Chunk, sealed
-from kernelgrove.engine.evaluator.timing.rounds import Pending
+from kernelgrove.engine.evaluator.timing.pending import Held, Pending
 from kernelgrove.engine.evaluator.timing.sealing import Stuck
-from kernelgrove.engine.evaluator.timing.seats import Seat
+from kernelgrove.engine.evaluator.timing.seats import Overestimated, Seat
 from kernelgrove.engine.evaluator.wire.arena import Spec
 from kernelgrove.engine.evaluator.workers.handle import WorkerDied
 
@@ -47,6 +48,7 @@ class FakeSeat:
         self.claim, self.alone, self.slack_ms = claim, alone, 0.02 if released is None else 0.1
         self.true = {True: true, False: released if released is not None else true}
         self.stall, self.made, self.emptied, self.rested, self.lost = True, 0, 0, False, False
+        self.too_small = False
 
     def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
         self.made += 1
@@ -58,6 +60,9 @@ class FakeSeat:
 
     def measure_empty(self) -> None:
         self.emptied += 1
+
+    def is_too_small(self, claim_ms: float) -> bool:
+        return self.too_small
 
     def rest(self) -> None:
         self.rested = True
@@ -177,7 +182,7 @@ def seat(
     made._sealed = SimpleNamespace(turnstile=SimpleNamespace(waited=False))  # type: ignore[assignment]
     made._stuck, made._kept, made._idle, made._empty, made._hasty = 0, None, None, None, 0
     made._how_it_lies, made._cold_too, made._singles = "", False, 0
-    made.pending = Pending()
+    made.pending = Pending(Held(1 << 30))
     return made, tried
 
 
@@ -208,7 +213,7 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
 
     def made(estimate_ms: float, memory: int) -> Seat:
         empties = SimpleNamespace(still=still, ground=FakeGround)
-        return Seat(sitting, empties, estimate_ms, memory, 1.0)  # type: ignore[arg-type]
+        return Seat(sitting, empties, Pending(Held(0)), estimate_ms, memory, 1.0)  # type: ignore[arg-type]
 
     short = made(0.1, 1 << 33)
     assert rooms == [256, 256, 256] and short.device == 1
@@ -220,8 +225,7 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     assert made(10.0, 1 << 33).calls == 3
     assert made(0.1, 1 << 33)._cold_too and not made(0.5, 1 << 33)._cold_too, "a chunk that fits into the L2 is warm"
     assert made(0.1, 1 << 33)._alone == 7 and made(50.0, 1 << 33)._few == 5
-    monkeypatch.setattr(seats, "_SINGLY_BYTES", 5 << 20)
-    assert made(0.1, 1 << 33)._alone == 2 and made(0.1, 1 << 33)._few == 8
+    assert made(0.1, 13 << 20)._alone == 2 and made(0.1, 13 << 20)._few == 8, "the judge has copies of them"
 
 
 def test_fewer_calls_are_tried_where_the_queue_is_full(monkeypatch: pytest.MonkeyPatch):
@@ -299,20 +303,29 @@ def test_a_moment_in_which_calls_take_longer_does_not_refute_a_claim(monkeypatch
 
 
 def test_comparisons_wait_until_they_are_settled_but_only_as_many_as_there_is_room_for():
-    pending, compared = Pending(), []
+    held = Held(1 << 30)
+    pending, compared = Pending(held), []
     for number in range(3):
         pending.add(lambda number=number: compared.append(number), size=1 << 29)
     assert compared == [2], "what there is no room for is compared at once"
+    other = Pending(held)
+    other.add(lambda: compared.append(9), size=1 << 29)
+    assert compared == [2, 9], "nor beside others'"
     pending.settle()
     pending.settle()
-    assert compared == [2, 0, 1]
+    assert compared == [2, 9, 0, 1]
+    other.add(lambda: compared.append(8), size=1 << 30)
+    assert compared == [2, 9, 0, 1], "there is room again"
+    del other
+    gc.collect()
+    assert held.take(1 << 30), "and where nobody is compared any more"
 
 
 def test_a_wrong_timed_call_is_told_when_comparisons_are_settled():
     def wrong() -> None:
         raise Wrong(Verdict(0.1, "in a timed call: wrong"))
 
-    pending = Pending()
+    pending = Pending(Held(1 << 30))
     pending.add(wrong, size=8)
     with pytest.raises(Wrong):
         pending.settle()
@@ -373,3 +386,19 @@ def test_what_is_believed_of_an_empty_call_grows_with_it():
     assert empties.believed(2.0, ("", 0, True, False), 0.02) == 2.0
     assert empties.believed(9.0, ("", 0, True, False), 0.02) == pytest.approx(2.06)
     assert empties.believed(9.0, ("other", 0, True, False), 0.02) == 9.0
+
+
+def test_who_sleeps_while_he_is_screened_gets_no_smaller_chunks(monkeypatch: pytest.MonkeyPatch):
+    """Of few calls all inputs are in the L2."""
+    slow = FakeSeat(0.4, 0.4)
+    slow.too_small = True
+    with pytest.raises(Overestimated) as found:
+        confirmed(slow)
+    assert found.value.claim_ms == 0.4
+    slow.sitting.trusted = True
+    assert confirmed(slow).figure.time_ms == pytest.approx(0.4)
+    made, _ = seat(monkeypatch, 30.0, room=1, fits=1)
+    made._bounds = (30.0, 1 << 20, 1 << 33, 256)
+    assert made.is_too_small(0.4) and made.is_too_small(7.0) and not made.is_too_small(8.0)
+    made._bounds = (30.0, 1 << 20, 1 << 33, 3)
+    assert not made.is_too_small(0.4), "there is no room for more, or no queue"

@@ -16,7 +16,8 @@ import torch
 from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected, Wrong
 from kernelgrove.engine.evaluator.timing import sealing
-from kernelgrove.engine.evaluator.timing.rounds import Pending, Round
+from kernelgrove.engine.evaluator.timing.pending import Held, Pending
+from kernelgrove.engine.evaluator.timing.rounds import Round
 from kernelgrove.engine.evaluator.timing.sealing import Ground, Sealed
 from kernelgrove.engine.evaluator.timing.slots import Slots
 from kernelgrove.engine.evaluator.wire.arena import CpuArena, Slot
@@ -86,7 +87,7 @@ class Scene:
         self.case = self.reference.case(0)
         self.arena = CpuArena.create(1 << 20)
         self.ground = Ground(self.case, CALLS, 0, self.arena)  # type: ignore[arg-type]
-        self.worker, self.pending = Worker(self.arena, call), Pending()
+        self.worker, self.pending = Worker(self.arena, call), Pending(Held(1 << 30))
         self.sealed = Sealed(self.worker, self.ground, 1.0)  # type: ignore[arg-type]
         self.ground.slots.prime(self.reference.fresh_inputs(), CALLS)
         self.sitting: Any = SimpleNamespace(

@@ -29,10 +29,10 @@ from .timing.baselines import Compiled, Eager, Over, Shelf, Timing
 from .timing.confirming import Confirmed, confirm
 from .timing.empties import Empties
 from .timing.figures import Figure
-from .timing.memory import memory_share
+from .timing.memory import l2_bytes, memory_share
+from .timing.pending import Held, Pending
 from .timing.physics import SHARE, physical_floor
-from .timing.rounds import Pending
-from .timing.seats import NoRoom, Seat
+from .timing.seats import NoRoom, Overestimated, Seat
 from .timing.stillness import wait_idle
 from .timing.turnstile import kernels
 from .turns.locks import Ranks, Turns
@@ -59,6 +59,9 @@ _IDLE_LIMIT_S, _LEFT_OVER_S = 3.0, 0.5
 #: Workers that are made at once: the driver makes one context after another, and more of them make each come later (two
 #: at once: one every 0.2 s; four: one every 0.16 s; twelve: one every 0.14 s, each after 1.7 s). And those that wait.
 _FORKS, _SPARES = 4, 6
+
+#: This share of the device's memory may be held by timed calls that are still to be compared.
+_HELD = 16
 
 #: What PyTorch in the judge keeps of freed tensors is given back where a candidate would find less than this free.
 _SPARE_BYTES = 8 << 30
@@ -106,7 +109,7 @@ class CudaBench:
         self.properties = torch.cuda.get_device_properties(self.index)
         self.state = State(_bus_id(self.properties))
         self.tenancy = Tenancy(of_gpu(_bus_id(self.properties)))
-        self.l2_bytes = int(getattr(self.properties, "L2_cache_size", 0)) or int(float(facts.get("l2_mb", 50)) * 2**20)
+        self.l2_bytes = l2_bytes(self.index, int(float(facts.get("l2_mb", 50)) * 2**20))
         self._precision, self._parallel = "default", parallel  # what spares are made for, and how many
         of_table = (list(facts["capability"]), int(facts["shared_kb_per_block"]) << 10)
         here = (
@@ -127,7 +130,8 @@ class CudaBench:
         empties = Empties(
             lambda: self.nursery.fork(self.device, self.facts, Order(self._precision, one_queue=True)), self.still
         )
-        self.timing = Timing(empties, self.flush_bytes, self._around, self.alone, self.still)
+        held = Held(self.properties.total_memory // _HELD)
+        self.timing = Timing(empties, held, self.flush_bytes, self._around, self.alone, self.still)
         self._background = ThreadPoolExecutor(
             2 * max(2, parallel), thread_name_prefix="baseline", initializer=self.enter
         )
@@ -195,7 +199,7 @@ class CudaBench:
             with laps.lap("waiting for the baseline"):
                 base = eager.result()
             confirmed: Confirmed | None = None
-            pending = Pending()
+            pending = Pending(self.timing.held)
             assert sitting.worker is not None
             with laps.lap("waiting"), self.alone(sitting.worker, laps=laps):
                 hopeless_ms = math.inf if request.best_ms is None else _HOPELESS * request.best_ms
@@ -207,7 +211,7 @@ class CudaBench:
                         estimate_ms = screened.claim_ms
                 if estimate_ms <= hopeless_ms:
                     with laps.lap("confirming"):
-                        confirmed, pending = self._confirm(sitting, estimate_ms, base, request)
+                        confirmed = self._confirm(sitting, estimate_ms, base, pending, request)
                 if confirmed is None and screened is None:
                     with laps.lap("screening"):
                         screened = self.timing.screen(sitting, request)
@@ -233,25 +237,27 @@ class CudaBench:
         return found
 
     def _confirm(
-        self, sitting: Sitting, estimate_ms: float, base: Eager | str, request: EvaluationRequest
-    ) -> tuple[Confirmed | None, Pending]:
-        """None where there is no memory for it: a screened figure then stands, and says that it is one. Beside it the
-        comparisons that are still to be made."""
-        seat_of_eager = base.seat if isinstance(base, Eager) else None
-        for _ in range(2):
+        self, sitting: Sitting, estimate_ms: float, base: Eager | str, pending: Pending, request: EvaluationRequest
+    ) -> Confirmed | None:
+        """None where there is no memory for it: a screened figure then stands, and says that it is one. In *pending*
+        are the comparisons that are still to be made."""
+        seat_of_eager, times_left = base.seat if isinstance(base, Eager) else None, 2
+        while times_left:
+            memory = memory_share(5, self.index)
             try:
-                with Seat(
-                    sitting, self.timing.empties, estimate_ms, memory_share(5, self.index), request.timeout_s
-                ) as seat:
-                    return confirm(seat, seat_of_eager, request.tolerance, self.still), seat.pending
+                with Seat(sitting, self.timing.empties, pending, estimate_ms, memory, request.timeout_s) as seat:
+                    return confirm(seat, seat_of_eager, request.tolerance, self.still)
+            except Overestimated as found:
+                estimate_ms = found.claim_ms
+                continue
             except (NoRoom, CudaError, torch.OutOfMemoryError):
-                pass  # with the error goes what every frame below it had in hand
+                times_left -= 1  # with the error goes what every frame below it had in hand
             sitting.reference.forget()  # what the judge itself can do without may be what there is no room beside
             torch.cuda.empty_cache()
         if seat_of_eager is not None:  # there was room for the reference
             message = "it leaves no memory for a second set of inputs and outputs beside what it holds"
             raise WorkerFailed("out_of_memory", "time", message)
-        return None, Pending()
+        return None
 
     def software(self) -> dict[str, str]:
         return {

@@ -35,6 +35,7 @@ from .confirming import confirm
 from .empties import Empties
 from .figures import Figure
 from .memory import memory_share
+from .pending import Held, Pending
 from .screening import glance, screen
 from .seats import NoRoom, Seat
 
@@ -85,6 +86,7 @@ class Timing:
     """What timing needs of its bench."""
 
     empties: Empties
+    held: Held
     flush_bytes: int
     around: Callable[[], float]
     #: The GPU for oneself: nobody else is asked anything, and no candidate but those given runs.
@@ -149,7 +151,7 @@ def _seat(
     arena: CudaArena | None = None,
 ) -> Seat | None:
     try:
-        return Seat(sitting, timing.empties, estimate_ms, memory, request.timeout_s, arena)
+        return Seat(sitting, timing.empties, Pending(timing.held), estimate_ms, memory, request.timeout_s, arena)
     except NoRoom:
         return None
 

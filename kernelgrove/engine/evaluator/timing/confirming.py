@@ -14,7 +14,7 @@ from ..wire.protocol import ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 from .empties import Still
 from .figures import Chunk, Figure, Ratio, middle, ratio, sealed
-from .seats import Seat
+from .seats import Overestimated, Seat
 
 #: Chunks of each side: at least, at most.
 _LEAST, _MOST = 4, 6
@@ -41,12 +41,15 @@ def confirm(candidate: Seat, baseline: Seat | None, allclose: float | None, stil
     """Time the candidate under seal, chunk by chunk in turn with the baseline, which runs while the candidate is
     *still*: what a speedup is over must not be slowed down by it.
 
-    Raises what ``Seat.chunk`` raises for the candidate.
+    Raises what ``Seat.chunk`` raises for the candidate, and Overestimated.
     """
     pairs: list[tuple[Chunk, Chunk]] = []
     own: list[Chunk] = []
     first = candidate.chunk(allclose, checked=0)  # finds out how many calls can be queued, and warms up
-    serial = [] if candidate.sitting.trusted else candidate.serial(allclose, statistics.median(first.claims))
+    claim_ms = statistics.median(first.claims)
+    if not candidate.sitting.trusted and candidate.is_too_small(claim_ms):
+        raise Overestimated(claim_ms)
+    serial = [] if candidate.sitting.trusted else candidate.serial(allclose, claim_ms)
     for _ in range(_MOST):
         before = None
         if baseline is not None:

@@ -8,9 +8,9 @@ import torch
 _KEPT = 16
 
 
-def l2_bytes(device: int) -> int:
-    """Of *device*'s L2; a large one's where PyTorch does not know."""
-    return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)) or 50 << 20
+def l2_bytes(device: int, otherwise: int = 50 << 20) -> int:
+    """Of *device*'s L2; *otherwise* where PyTorch does not know."""
+    return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)) or otherwise
 
 
 def memory_share(parts: int, device: int) -> int:

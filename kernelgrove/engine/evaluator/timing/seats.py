@@ -26,7 +26,8 @@ from .figures import (
     serial_delta,
 )
 from .memory import l2_bytes, trim
-from .rounds import Pending, Round
+from .pending import Pending
+from .rounds import Round
 from .sealing import Ground, Sealed, Stuck
 from .slots import Filled, Layout
 
@@ -34,11 +35,12 @@ from .slots import Filled, Layout
 AIM_MS = 30.0
 _SINGLY = (8, 16, 24)  # calls that go through one by one: as many as do, at most the last
 _SINGLY_MS, _SINGLY_LEAST = 100.0, 5  # of work of such calls at once, but no fewer than so many
-_SINGLY_BYTES = 2 << 30  # of them at once: the judge has several copies of their inputs and outputs
+_SINGLY_COPIES = 3  # of their inputs and outputs that the judge has meanwhile, besides a chunk's
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _LEAST_WORK_MS = 0.5  # in a chunk: with less, what a change of context takes is all that there is to see
+_OVERESTIMATED = 4  # times what calls take: their number is chosen anew
 _TRIES = 2  # at queueing a chunk, with ever fewer calls
 _UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
 _QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
@@ -48,6 +50,18 @@ class NoRoom(Exception):
     """There is no memory for a second set of inputs and outputs."""
 
 
+class Overestimated(Exception):
+    """A call takes ``claim_ms``, far less than was estimated: that is why there are so few of them in a chunk."""
+
+    def __init__(self, claim_ms: float) -> None:
+        super().__init__(f"{claim_ms:.4g} ms")
+        self.claim_ms = claim_ms
+
+
+#: Its worker has not failed where a seat is left with one of these.
+_LIVES_ON = (CudaError, torch.OutOfMemoryError, Overestimated)
+
+
 class Seat:
     """A sitting with a ground for sealed chunks of ``calls`` calls each. Close it after use."""
 
@@ -55,12 +69,14 @@ class Seat:
         self,
         sitting: Sitting,
         empties: Empties,
+        pending: Pending,
         estimate_ms: float,
         memory: int,
         timeout_s: float,
         arena: CudaArena | None = None,
     ) -> None:
-        """*memory*: bytes for inputs and outputs of its calls. *arena*: one of that size to use, which others use in
+        """*pending*: where comparisons of timed calls wait until nobody is timed. *memory*: bytes for inputs and
+        outputs of its calls. *arena*: one of that size to use, which others use in
         turn. Raises NoRoom."""
         assert sitting.worker is not None
         self.sitting = sitting
@@ -76,7 +92,7 @@ class Seat:
         self._hasty = 0  # how often calls that should be queued were not in time
         self._idle: Sealed | None = None
         self._unchanged: Filled | None = None
-        self.pending = Pending()  # comparisons of timed calls: to be settled when nobody is timed
+        self.pending = pending
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
         room = min(_MEMORY, memory)
@@ -85,7 +101,8 @@ class Seat:
         # Before every second call is a launch more (inside/parity.py); around one that goes through alone are four.
         launches = sitting.launches + 2 + len(self.case.expected)
         queue, alone = (max(1, 2 * _QUEUE // (2 * each + 1)) for each in (launches, launches + 4))
-        self._room = calls_a_chunk(estimate_ms, AIM_MS, layout.stride, room, max(queue, _UNQUEUED))
+        self._bounds = (AIM_MS, layout.stride, room, max(queue, _UNQUEUED))
+        self._room = calls_a_chunk(estimate_ms, *self._bounds)
         while True:
             try:
                 self._ground = Ground(self.case, self._room, self.device, arena)
@@ -103,7 +120,7 @@ class Seat:
                 self._room //= 2
         self.calls = self._queued = min(self._room, queue)
         self._few = max(_SINGLY_LEAST, min(_SINGLY[0], int(_SINGLY_MS / max(estimate_ms, 1e-4))))
-        self._alone = min(self._room, alone, self._few, max(1, _SINGLY_BYTES // layout.stride))
+        self._alone = min(self._room, alone, self._few, max(1, memory // (_SINGLY_COPIES * layout.stride)))
         self._how_it_lies = json.dumps(layout.to_json())
         # A chunk that fits into the L2 is not cold: the judge has just completed its inputs.
         self._cold_too = not sitting.trusted and layout.size(self._room) > l2_bytes(self.device)
@@ -123,7 +140,7 @@ class Seat:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None or issubclass(kind, CudaError | torch.OutOfMemoryError):  # the worker lives on
+            if kind is None or issubclass(kind, _LIVES_ON):
                 self._ground.release()
                 self._sealed.leave()  # what a worker has mapped is not free
         finally:
@@ -172,6 +189,13 @@ class Seat:
         take for launching as many is then none of a chunk's, and it is stalled as before."""
         self.stall, self.calls, self._ahead = False, self._queued if ahead else self._room, ahead
         self._kept = None
+
+    def is_too_small(self, claim_ms: float) -> bool:
+        """Whether, had a call been estimated at *claim_ms*, there would be several times as many in a chunk. Who sleeps
+        while he is screened must not have so few that all their inputs are in the L2."""
+        if claim_ms * _OVERESTIMATED > self._estimate_ms:
+            return False
+        return calls_a_chunk(claim_ms, *self._bounds) >= _OVERESTIMATED * self._room
 
     def rest(self) -> None:
         """Hold no gigabytes until the next chunk."""

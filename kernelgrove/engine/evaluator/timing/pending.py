@@ -46,6 +46,11 @@ class Pending:
         else:
             compare()
 
+    def drop(self) -> None:
+        """What was timed so far counts for nothing."""
+        self._compare.clear()
+        self._held.free(self._sizes)
+
     def settle(self) -> None:
         """Raises Wrong, Rejected."""
         while self._compare:

@@ -35,7 +35,7 @@ from .slots import Filled, Layout
 AIM_MS = 30.0
 _SINGLY = (8, 16, 24)  # calls that go through one by one: as many as do, at most the last
 _SINGLY_MS, _SINGLY_LEAST = 100.0, 5  # of work of such calls at once, but no fewer than so many
-_SINGLY_COPIES = 3  # of their inputs and outputs that the judge has meanwhile, besides a chunk's
+_SINGLY_COPIES = 6  # of their inputs and outputs that the judge has meanwhile, besides a chunk's
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells

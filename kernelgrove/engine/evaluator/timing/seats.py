@@ -18,7 +18,6 @@ from .figures import (
     RESOLUTION_MS,
     SERIAL_HOST_MS,
     SERIAL_MS,
-    SERIAL_STREAMS_MS,
     SERIAL_TOLD_MS,
     Chunk,
     alone_ms,
@@ -267,8 +266,7 @@ class Seat:
             if self._hasty == _TRIES:  # not the host that was slow once
                 self.release()
             return []
-        slack_ms = SERIAL_MS if self.sitting.one_queue else SERIAL_STREAMS_MS
-        slack_ms = slack_ms if queued else SERIAL_HOST_MS
+        slack_ms = SERIAL_MS if queued else SERIAL_HOST_MS
         return [replace(chunk, slack_ms=slack_ms) for chunk in found]
 
     def _told_alone(self, allclose: float | None) -> list[Chunk]:

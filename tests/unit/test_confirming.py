@@ -48,7 +48,7 @@ class FakeSeat:
         self.claim, self.alone, self.slack_ms = claim, alone, 0.02 if released is None else 0.1
         self.true = {True: true, False: released if released is not None else true}
         self.stall, self.made, self.emptied, self.rested, self.lost = True, 0, 0, False, False
-        self.too_small = False
+        self.small_ms = 0.0  # what a call takes at most of which chunks should be larger
 
     def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
         self.made += 1
@@ -62,7 +62,7 @@ class FakeSeat:
         self.emptied += 1
 
     def is_too_small(self, claim_ms: float) -> bool:
-        return self.too_small
+        return claim_ms <= self.small_ms
 
     def rest(self) -> None:
         self.rested = True
@@ -71,8 +71,8 @@ class FakeSeat:
         self.stall = False
 
 
-def confirmed(candidate: FakeSeat, baseline: FakeSeat | None = None) -> confirming.Confirmed:
-    found: Any = confirm(candidate, baseline, None, still)  # type: ignore[arg-type]
+def confirmed(candidate: FakeSeat, baseline: FakeSeat | None = None, anew: bool = False) -> confirming.Confirmed:
+    found: Any = confirm(candidate, baseline, None, still, anew)  # type: ignore[arg-type]
     return found
 
 
@@ -132,7 +132,7 @@ def test_a_baseline_whose_worker_fails_is_nobodys_fault_and_is_made_again():
 
 
 def seat(
-    monkeypatch: pytest.MonkeyPatch, estimate_ms: float, room: int, fits: int, told: bool = False
+    monkeypatch: pytest.MonkeyPatch, estimate_ms: float, room: int, fits: int, told: bool = False, l2: int = 1 << 20
 ) -> tuple[Seat, list[tuple[int, bool]]]:
     """A seat whose stream takes *fits* calls before it blocks; and what chunks it has tried."""
     tried: list[tuple[int, bool]] = []
@@ -177,11 +177,13 @@ def seat(
         believed=lambda ms, *_: ms,
     )
     made._empties, made._estimate_ms, made._timeout_s, made._alone = empties, estimate_ms, 1.0, 8
-    layout = SimpleNamespace(told=told, stride=512)
+    layout = SimpleNamespace(told=told, stride=512, size=lambda calls: 512 * calls)
     made._few, made._ground = 8, SimpleNamespace(slots=SimpleNamespace(layout=layout))  # type: ignore[assignment]
     made._sealed = SimpleNamespace(turnstile=SimpleNamespace(waited=False))  # type: ignore[assignment]
     made._stuck, made._kept, made._idle, made._empty, made._hasty = 0, None, None, None, 0
-    made._how_it_lies, made._cold_too, made._singles = "", False, 0
+    made._how_it_lies, made._cold_too, made._singles, made.device = "", False, 0, 0
+    made._bounds, made._queue = (30.0, 512, 1 << 33, 256), 256
+    monkeypatch.setattr(seats, "l2_bytes", lambda _: l2)
     made.pending = Pending(Held(1 << 30))
     return made, tried
 
@@ -199,7 +201,6 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     monkeypatch.setattr(seats, "Ground", FakeGround)
     monkeypatch.setattr(seats, "Sealed", lambda *_: None)
     monkeypatch.setattr(seats, "trim", lambda _: None)
-    monkeypatch.setattr(seats, "l2_bytes", lambda _: 100 << 21)
     x = torch.zeros(1024, 256)
     output = SimpleNamespace(path="", spec=Spec.of(x))
     sitting = SimpleNamespace(
@@ -223,7 +224,6 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     assert made(0.3, 1 << 33)._room == 100, "as much as there is to do"
     assert made(0.1, 11 << 21)._room == 10, "as much as there is room for"
     assert made(10.0, 1 << 33).calls == 3
-    assert made(0.1, 1 << 33)._cold_too and not made(0.5, 1 << 33)._cold_too, "a chunk that fits into the L2 is warm"
     assert made(0.1, 1 << 33)._alone == 7 and made(50.0, 1 << 33)._few == 5
     assert made(0.1, 26 << 20)._alone == 2 and made(0.1, 26 << 20)._few == 8, "the judge has copies of them"
 
@@ -369,12 +369,16 @@ def test_calls_on_cold_inputs_decide_where_the_cache_gives_something_away():
 
 
 def test_calls_in_rounds_of_one_are_cold_in_turn_too(monkeypatch: pytest.MonkeyPatch):
-    made, _ = seat(monkeypatch, 0.2, room=128, fits=128)
-    made._cold_too, made._alone = True, 1
-    found = made.serial(None, 0.2)
-    assert [chunk.cold for chunk in found] == [False, False, True, True] * 2
-    made._cold_too = False
+    made, _ = seat(monkeypatch, 0.2, room=128, fits=128, l2=1 << 16)
+    made._alone = 1
+    assert [chunk.cold for chunk in made.serial(None, 0.2)] == [False, False, True, True] * 2
+
+
+def test_of_a_chunk_that_fits_into_the_l2_no_call_is_cold(monkeypatch: pytest.MonkeyPatch):
+    made, _ = seat(monkeypatch, 0.2, room=128, fits=128, l2=100_000)
     assert not any(chunk.cold for chunk in made.serial(None, 0.2))
+    assert not any(chunk.cold for chunk in made.serial(None, 0.3))
+    assert any(chunk.cold for chunk in made.serial(None, 0.1)), "had it not seemed to be slow, it would not fit"
 
 
 def test_one_slow_call_of_two_hides_no_other():
@@ -395,14 +399,33 @@ def test_what_is_believed_of_an_empty_call_grows_with_it():
 def test_who_sleeps_while_he_is_screened_gets_no_smaller_chunks(monkeypatch: pytest.MonkeyPatch):
     """Of few calls all inputs are in the L2."""
     slow = FakeSeat(0.4, 0.4)
-    slow.too_small = True
+    slow.small_ms = 1.0
     with pytest.raises(Overestimated) as found:
-        confirmed(slow)
-    assert found.value.claim_ms == 0.4
-    slow.sitting.trusted = True
-    assert confirmed(slow).figure.time_ms == pytest.approx(0.4)
+        confirmed(slow, anew=True)
+    assert found.value.call_ms == pytest.approx(0.4)
+    liar = FakeSeat(0.001, 50.0)
+    liar.small_ms = 1.0
+    assert confirmed(liar, anew=True).figure.time_ms == pytest.approx(50.0), "as many calls of his would take for ever"
+    assert confirmed(slow).figure.time_ms == pytest.approx(0.4), "not for ever"
     made, _ = seat(monkeypatch, 30.0, room=1, fits=1)
-    made._bounds = (30.0, 1 << 20, 1 << 33, 256)
-    assert made.is_too_small(0.4) and made.is_too_small(7.0) and not made.is_too_small(8.0)
-    made._bounds = (30.0, 1 << 20, 1 << 33, 3)
-    assert not made.is_too_small(0.4), "there is no room for more, or no queue"
+    made._bounds, made._queue = (30.0, 1 << 20, 1 << 33, 256), 256
+    assert made.is_too_small(0.4) and made.is_too_small(7.0) and not made.is_too_small(11.0)
+    made._queue = 3
+    assert not made.is_too_small(0.4), "no more can be queued"
+    made.release()
+    assert made.is_too_small(0.4), "nor need they be"
+    made._bounds = (30.0, 1 << 20, 1 << 22, 256)
+    assert not made.is_too_small(0.4), "there is no room for more"
+
+
+def test_who_is_slow_until_chunks_are_made_gets_no_smaller_ones_either():
+    class Spinning(FakeSeat):
+        def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
+            made = super().chunk(allclose, checked)
+            return Chunk((4.0,) * 8, 0.6 + 8 * 4.0, 0.6) if self.made == 1 else made
+
+    spinning = Spinning(0.04, 0.04)
+    spinning.small_ms = 1.0
+    with pytest.raises(Overestimated) as found:
+        confirmed(spinning, anew=True)
+    assert found.value.call_ms == pytest.approx(0.04) and spinning.made > 4

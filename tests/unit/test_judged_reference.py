@@ -12,6 +12,7 @@ import torch
 from kernelgrove.engine.evaluator.checking.correctness import compare
 from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.checking.references import References
+from kernelgrove.engine.evaluator.timing.rounds import Noise
 from kernelgrove.errors import ProblemError
 from kernelgrove.model import Instance
 
@@ -192,3 +193,21 @@ def test_memory_that_is_short_now_is_not_the_problems_fault(monkeypatch: pytest.
 def test_it_is_known_whether_outputs_resize():
     assert not judged(SOFTMAX).resizes
     assert judged("def forward(self, x):\n    return x[x > 0]").resizes
+
+
+@pytest.mark.parametrize(
+    ("body", "draw", "bears"),
+    [
+        (SOFTMAX, "randn(24, 64)", True),
+        ("def forward(self, x):\n    return torch.acosh(x)", "rand(24, 64) + 1.0", False),
+        ("def forward(self, x):\n    assert float(x.min()) == 1\n    return x + 1", "ones(24, 64)", False),
+        ("def forward(self, x):\n    return torch.linalg.cholesky(x)", "ones(8, 8) + torch.eye(8) * 0.01", False),
+        ("def forward(self, x):\n    return torch.linalg.cholesky(x)", "eye(8) * 2 + 0.1", True),
+        ("def forward(self, x):\n    return torch.log(x)", "randn(24, 64)", True),
+    ],
+)
+def test_inputs_are_varied_only_where_the_reference_takes_that(body: str, draw: str, bears: bool):
+    """What it does not take would be the candidate's fault, or end the judge. A reference with numbers that are none
+    has nothing to lose."""
+    reference = judged(body, draw)
+    assert reference.bears(Noise("cpu").vary) is bears

@@ -241,14 +241,16 @@ class CudaBench:
     ) -> Confirmed | None:
         """None where there is no memory for it: a screened figure then stands, and says that it is one. In *pending*
         are the comparisons that are still to be made."""
-        seat_of_eager, times_left = base.seat if isinstance(base, Eager) else None, 2
+        seat_of_eager, times_left, anew_left = base.seat if isinstance(base, Eager) else None, 2, 2
+        call_ms: float | None = None
         while times_left:
-            memory = memory_share(5, self.index)
+            memory, limit_s = memory_share(5, self.index), request.timeout_s
             try:
-                with Seat(sitting, self.timing.empties, pending, estimate_ms, memory, request.timeout_s) as seat:
-                    return confirm(seat, seat_of_eager, request.tolerance, self.still)
+                with Seat(sitting, self.timing.empties, pending, estimate_ms, memory, limit_s, call_ms=call_ms) as seat:
+                    return confirm(seat, seat_of_eager, request.tolerance, self.still, anew=anew_left > 0)
             except Overestimated as found:
-                estimate_ms = found.claim_ms
+                call_ms, anew_left = found.call_ms, anew_left - 1
+                pending.drop()
                 continue
             except (NoRoom, CudaError, torch.OutOfMemoryError):
                 times_left -= 1  # with the error goes what every frame below it had in hand

@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,13 +29,14 @@ from .arithmetic import Operators, lowest_arithmetic
 from .correctness import Expected, compare, expect, expect_random, floor, unravel
 from .randomness import DRAWS
 from .running import Weights, exact_forward, forward, forward_again
-from .tensors import clone, close, identical, is_tensor
+from .tensors import clone, close, computable, identical, is_tensor
 from .values import expect_value, sensitivities
 from .variants import VARIANTS, Variant, apply
 
 #: Draws of the weights: as given, again, and again with what every seed leaves alike changed.
 _DRAWS = 3
 _DRAWS_AT_MOST = 12  # of inputs, for outputs of the same shapes, or of shapes that there is room for
+_VARIED = 3  # inputs that are varied a little to see whether the reference takes them
 #: Draws of the outputs that tell which of them are random, once one is.
 _LOOKS = 4
 
@@ -73,6 +74,7 @@ class JudgedReference:
         self._random: frozenset[str] | None = None  # paths of outputs that differ from draw to draw
         self._stateful: bool | None = None
         self._resizes: bool | None = None
+        self._bears: bool | None = None
         self._weaknesses: dict[float | None, list[str]] = {}
         self.moved: int | None = None  # compulsory bytes of a call, once somebody has counted them (timing/physics.py)
         self.init_tensors: list[torch.Tensor] = []
@@ -264,6 +266,24 @@ class JudgedReference:
                 self._resizes = specs != [expected.spec for expected in self.case(0).expected]
             return self._resizes
 
+    def bears(self, vary: Callable[[list[Any]], list[Any]]) -> bool:
+        """Whether it takes inputs that are *varied* a little: without an error, nor numbers that are none where there
+        were. Found out once, with a few of them."""
+        with self._lock:
+            if self._bears is None:
+                self._bears = all(self._is_borne(vary) for _ in range(_VARIED))
+            return self._bears
+
+    def _is_borne(self, vary: Callable[[list[Any]], list[Any]]) -> bool:
+        inputs = self._inputs(self._seeds[0])
+        try:
+            plain, other = (forward(self.weights(0), given, 0) for given in (clone(inputs), vary(inputs)))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # whatever a reference says of what it does not take
+            return False
+        return _finite(plain) <= _finite(other)
+
     @property
     def stateful(self) -> bool:
         """Whether a second call on the same inputs gives something else: buffers that it reads and changes."""
@@ -346,6 +366,10 @@ def _alike(a: Any, b: Any) -> bool:
 
 def _tensors(output: Any) -> list[torch.Tensor]:
     return [leaf for _, leaf in flatten(output) if is_tensor(leaf)]
+
+
+def _finite(output: Any) -> bool:
+    return all(bool(computable(leaf).isfinite().all()) for leaf in _tensors(output))
 
 
 def _coarsest(tensors: Sequence[torch.Tensor]) -> torch.dtype:

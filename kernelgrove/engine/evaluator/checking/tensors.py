@@ -37,6 +37,12 @@ def computable(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.int64) if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
 
 
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    """*tensor* as integers of the same size; as it is where there are none so large."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.view(kinds.get(tensor.dtype.itemsize, tensor.dtype))
+
+
 def identical(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Equal element by element, NaN to NaN."""
     a, b = computable(a), computable(b)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..checking.judged_reference import Case
 from ..sittings.sitting import Again
 from ..wire.arena import CudaArena
+from ..wire.protocol import ProtocolBreak
 from ..workers.handle import Worker, WorkerDied, WorkerFailed, WorkerTimeout
 from .figures import EMPTY_SHARE
 from .sealing import Ground, Sealed, Stuck, empty_calls, empty_chunk
@@ -92,7 +93,7 @@ class Empties:
         """It is no candidate's fault when this worker fails. Raises Again."""
         try:
             yield
-        except (WorkerDied, WorkerTimeout, WorkerFailed, Stuck) as failed:
+        except (WorkerDied, WorkerTimeout, WorkerFailed, ProtocolBreak, Stuck) as failed:
             self.close()
             raise Again(f"the worker that computes nothing failed: {str(failed) or 'it was stuck'}") from failed
 

@@ -20,13 +20,15 @@ class Held:
         """Whether there is room for *size* more; then it is taken."""
         with self._changing:
             fits = self._bytes + size <= self.most
-            self._bytes += size if fits else 0
-            return fits
+            if fits:
+                self._bytes += size
+        return fits
 
     def free(self, sizes: list[int]) -> None:
-        with self._changing:
-            self._bytes -= sum(sizes)
-            sizes.clear()
+        size = sum(sizes)
+        sizes.clear()
+        with self._changing:  # nothing is called inside: a collection there could come here again
+            self._bytes -= size
 
 
 class Pending:

@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ..checking.correctness import Verdict, compare
-from ..checking.tensors import computable, identical, is_tensor
+from ..checking.tensors import bits, computable, identical, is_tensor
 from ..checking.values import compare_value
 from ..sittings.sitting import Rejected, Sitting, Wrong
 from ..wire.arena import Spec, torch_dtype
@@ -24,7 +24,7 @@ from .turnstile import CHANGED
 
 #: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
 _DRAWN, _SLOW_DRAW_S = 4, 0.03
-_PLACES, _LEVELS = 1 << 16, 1 << 20  # where factors that vary inputs may begin; what a side's may be
+_PLACES, _LEVELS = 1 << 16, 1 << 20  # where factors that vary inputs may begin; what the one for all may be
 
 
 class Round:
@@ -126,7 +126,7 @@ def _same(before: list[torch.Tensor], after: list[torch.Tensor]) -> None:
 
 
 def _are_alike(now: torch.Tensor, before: torch.Tensor) -> bool:
-    return torch.equal(now.view(torch.uint8), before.view(torch.uint8)) or identical(now, before)
+    return torch.equal(bits(now), bits(before)) or identical(now, before)
 
 
 def _compare(
@@ -156,36 +156,40 @@ def _compare(
 
 def _draws(sitting: Sitting, calls: int, singly: bool) -> Iterator[list[Any]]:
     """*calls* sets of inputs of the shapes of case 0. A few are drawn; the others are these, changed in every element
-    by a secret factor: other contents, at the price of a copy. Integers cannot be changed so: they are drawn, as long
-    as that is quick. *singly*: somebody has time to learn from one what the next might be; all are drawn as long as
-    that is quick, integers always, and all are changed by factors from a draw of their own."""
+    by a secret factor: other contents, at the price of a copy. Integers cannot be changed so, nor what the reference
+    then no longer takes: they are drawn, as long as that is quick. *singly*: somebody has time to learn from one what
+    the next might be; all are drawn as long as that is quick, integers always, and all are changed by factors from a
+    draw of their own."""
     wanted = [Spec.of(master) for master in sitting.current(0).masters]
-    varies = all(torch_dtype(spec.dtype).is_floating_point for spec in wanted)
     noise = Noise(sitting.bench.device)
+    bears = sitting.reference.bears(noise.vary)
+    varies = bears and all(torch_dtype(spec.dtype).is_floating_point for spec in wanted)
+
+    def varied(inputs: list[Any]) -> list[Any]:
+        return (Noise(sitting.bench.device) if singly else noise).vary(inputs) if bears else inputs
+
     drawn: list[list[Any]] = []
     slow = False
     for _ in range(calls):
         enough = len(drawn) >= _DRAWN and not singly
         if drawn and (slow or enough) and (varies or (slow and not singly)):
-            inputs = drawn[secrets.randbelow(len(drawn))]
-            yield (Noise(sitting.bench.device) if singly else noise).vary(inputs)
+            yield varied(drawn[secrets.randbelow(len(drawn))])
             continue
         started = time.perf_counter()
         inputs = sitting.reference.fresh_inputs()
         torch.cuda.synchronize()
         slow = bool(drawn) and time.perf_counter() - started > _SLOW_DRAW_S
         if [Spec.of(leaf) for _, leaf in flatten(inputs) if is_tensor(leaf)] != wanted:
-            inputs = noise.vary(sitting.reference.given_inputs(sitting.draw))  # another seed, other shapes
+            inputs = varied(sitting.reference.given_inputs(sitting.draw))  # another seed, other shapes
         if len(drawn) < _DRAWN:
             drawn.append(inputs)
-        yield Noise(sitting.bench.device).vary(inputs) if singly else inputs
+        yield varied(inputs) if singly else inputs
 
 
 class Noise:
     """Secret factors between 0.9 and 1.1, one an element. For each tensor of one size they are read from the same draw,
     each time from another secret place on: a fresh draw a call would take longer than many a kernel. As their mean is
-    one, a sum of many elements would hardly change: so there are two more between 0.75 and 1, for what lies on either
-    side of a secret place."""
+    one, a sum of many elements would hardly change: so there is one more for all, between 0.9 and 1."""
 
     def __init__(self, device: str) -> None:
         self._generator = torch.Generator(device).manual_seed(secrets.randbits(62))
@@ -202,19 +206,11 @@ class Noise:
 
     def _varied(self, leaf: torch.Tensor) -> torch.Tensor:
         values = computable(leaf)
-        varied = values * self.factors(values)
-        sides = [varied]
-        if varied.dim():
-            dim = max(range(varied.dim()), key=lambda each: varied.shape[each])
-            length = varied.shape[dim]
-            place = length // 4 + secrets.randbelow(length // 2 + 1)
-            sides = [varied.narrow(dim, 0, place), varied.narrow(dim, place, length - place)]
-        for side in sides:
-            side.mul_(1 - secrets.randbelow(_LEVELS) / (4 * _LEVELS))
+        varied = (values * self.factors(values)).mul_(1 - secrets.randbelow(_LEVELS) / (10 * _LEVELS))
         return varied.to(leaf.dtype)
 
     def vary(self, inputs: list[Any]) -> list[Any]:
-        """*inputs* with each element multiplied by 0.67 to 1.1."""
+        """*inputs* with each element multiplied by 0.81 to 1.1."""
         varied: list[Any] = pytree.tree_map(
             lambda leaf: self._varied(leaf) if is_tensor(leaf) and leaf.dtype.is_floating_point else leaf,
             inputs,

@@ -118,11 +118,11 @@ class Sealed:
             "singly": None,
             **options,
         }
+        ground.slots.aim()  # what there is no memory for is found out before anybody is asked
         self.worker.send("queue", {}, [json.dumps(plan).encode(), b"".join(packed)])
         self._await_queued(calls, stall)
         if stall:
             self.worker.send("finish", {})  # it now waits for its stream
-        ground.slots.aim()
         torch.cuda.synchronize()
         started = time.perf_counter()
         ground.slots.complete(filled, calls)

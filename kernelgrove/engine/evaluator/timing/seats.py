@@ -50,11 +50,11 @@ class NoRoom(Exception):
 
 
 class Overestimated(Exception):
-    """A call takes ``claim_ms``, far less than was estimated: that is why there are so few of them in a chunk."""
+    """A call takes ``call_ms``, far less than was estimated: that is why there are so few of them in a chunk."""
 
-    def __init__(self, claim_ms: float) -> None:
-        super().__init__(f"{claim_ms:.4g} ms")
-        self.claim_ms = claim_ms
+    def __init__(self, call_ms: float) -> None:
+        super().__init__(f"{call_ms:.4g} ms")
+        self.call_ms = call_ms
 
 
 #: Its worker has not failed where a seat is left with one of these.
@@ -73,10 +73,11 @@ class Seat:
         memory: int,
         timeout_s: float,
         arena: CudaArena | None = None,
+        call_ms: float | None = None,
     ) -> None:
-        """*pending*: where comparisons of timed calls wait until nobody is timed. *memory*: bytes for inputs and
-        outputs of its calls. *arena*: one of that size to use, which others use in
-        turn. Raises NoRoom."""
+        """*pending*: where comparisons of timed calls wait until nobody is timed. *estimate_ms*: what a call takes with
+        its host, about; *call_ms*: without it, where that is known. *memory*: bytes for inputs and outputs of its
+        calls. *arena*: one of that size to use, which others use in turn. Raises NoRoom."""
         assert sitting.worker is not None
         self.sitting = sitting
         self.case = sitting.current(0)
@@ -100,8 +101,9 @@ class Seat:
         # Before every second call is a launch more (inside/parity.py); around one that goes through alone are four.
         launches = sitting.launches + 2 + len(self.case.expected)
         queue, alone = (max(1, 2 * _QUEUE // (2 * each + 1)) for each in (launches, launches + 4))
+        call_ms, self._queue = call_ms or estimate_ms, queue
         self._bounds = (AIM_MS, layout.stride, room, max(queue, _UNQUEUED))
-        self._room = calls_a_chunk(estimate_ms, *self._bounds)
+        self._room = calls_a_chunk(call_ms, *self._bounds)
         while True:
             try:
                 self._ground = Ground(self.case, self._room, self.device, arena)
@@ -118,11 +120,10 @@ class Seat:
                     raise NoRoom from error
                 self._room //= 2
         self.calls = self._queued = min(self._room, queue)
-        self._few = max(_SINGLY_LEAST, min(_SINGLY[0], int(_SINGLY_MS / max(estimate_ms, 1e-4))))
-        self._alone = min(self._room, alone, self._few, max(1, memory // (_SINGLY_COPIES * layout.stride)))
+        self._few = max(_SINGLY_LEAST, min(_SINGLY[0], int(_SINGLY_MS / max(call_ms, 1e-4))))
+        self._alone = min(self._room, alone, self._few, max(1, memory // (_SINGLY_COPIES * max(layout.stride, 1))))
         self._how_it_lies = json.dumps(layout.to_json())
-        # A chunk that fits into the L2 is not cold: the judge has just completed its inputs.
-        self._cold_too = not sitting.trusted and layout.size(self._room) > l2_bytes(self.device)
+        self._cold_too = False  # whether inputs of some calls alone stay cold
         self._singles = 0  # calls that went through alone
         try:
             self._sealed = Sealed(sitting.worker, self._ground, timeout_s, estimate_ms)
@@ -190,11 +191,10 @@ class Seat:
         self._kept = None
 
     def is_too_small(self, claim_ms: float) -> bool:
-        """Whether, had a call been estimated at *claim_ms*, there would be several times as many in a chunk. Who sleeps
-        while he is screened must not have so few that all their inputs are in the L2."""
-        if claim_ms * _OVERESTIMATED > self._estimate_ms:
-            return False
-        return calls_a_chunk(claim_ms, *self._bounds) >= _OVERESTIMATED * self._room
+        """Whether, had a call been estimated at *claim_ms*, there would be several times as many in a chunk. Who is
+        slow until chunks are made must not have so few that all their inputs are in the L2."""
+        queue = self._queue if self.stall else self._bounds[-1]
+        return min(calls_a_chunk(claim_ms, *self._bounds), queue) >= _OVERESTIMATED * min(self._room, queue)
 
     def rest(self) -> None:
         """Hold no gigabytes until the next chunk."""
@@ -239,6 +239,10 @@ class Seat:
         """Calls that go through one by one, after as many of the empty worker: a few where they bear *claim_ms* out,
         else others follow at other moments."""
         found: list[Chunk] = []
+        # A chunk that fits into the L2 is not cold: the judge has just completed its inputs. Of as many calls as the
+        # claim makes: whoever seemed to be slower has one that fits all the same.
+        size = self._ground.slots.layout.size(calls_a_chunk(claim_ms, *self._bounds))
+        self._cold_too = size > l2_bytes(self.device)
         for wanted in (self._few, *_SINGLY[1:]):
             while len(found) < wanted:
                 found += self._told_alone(allclose) if self._ground.slots.layout.told else self._alone_once(allclose)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..checking.judged_reference import Case
-from ..checking.tensors import is_tensor
+from ..checking.tensors import bits, is_tensor
 from ..sittings.sitting import POISON
 from ..wire.arena import ALIGNMENT, Arena, Slot, Spec, lay_out, torch_dtype
 from ..wire.structure import pack
@@ -187,8 +187,7 @@ class Slots:
 
 def _taken(elements: torch.Tensor, dim: int, places: torch.Tensor) -> torch.Tensor:
     """The elements at *places*: by their bits, as not every type can be picked from."""
-    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(elements.dtype.itemsize, elements.dtype)
-    return elements.view(bits).index_select(dim, places).view(elements.dtype)
+    return bits(elements).index_select(dim, places).view(elements.dtype)
 
 
 def _step(slot: Slot, every: int) -> int:

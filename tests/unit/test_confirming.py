@@ -24,7 +24,8 @@ from kernelgrove.engine.evaluator.timing.pending import Held, Pending
 from kernelgrove.engine.evaluator.timing.sealing import Stuck
 from kernelgrove.engine.evaluator.timing.seats import Overestimated, Seat
 from kernelgrove.engine.evaluator.wire.arena import Spec
-from kernelgrove.engine.evaluator.workers.handle import WorkerDied
+from kernelgrove.engine.evaluator.wire.protocol import ProtocolBreak
+from kernelgrove.engine.evaluator.workers.handle import WorkerDied, WorkerFailed
 
 
 @contextlib.contextmanager
@@ -429,3 +430,25 @@ def test_who_is_slow_until_chunks_are_made_gets_no_smaller_ones_either():
     with pytest.raises(Overestimated) as found:
         confirmed(spinning, anew=True)
     assert found.value.call_ms == pytest.approx(0.04) and spinning.made > 4
+
+
+def test_memory_that_runs_out_in_the_middle_of_a_question_is_no_broken_protocol(monkeypatch: pytest.MonkeyPatch):
+    def leave() -> None:
+        raise ProtocolBreak("FINISHED in place of SEALED")
+
+    def left(error: type[Exception] | None) -> None:
+        made, _ = seat(monkeypatch, 0.2, room=8, fits=8)
+        made._ground = SimpleNamespace(release=lambda: None)  # type: ignore[assignment]
+        made._sealed = SimpleNamespace(leave=leave)  # type: ignore[assignment]
+        with made:
+            if error is not None:
+                raise error
+
+    monkeypatch.setattr(Seat, "close", lambda self: None)
+    with pytest.raises(WorkerFailed, match="leaves no memory") as found:
+        left(torch.OutOfMemoryError)
+    assert found.value.outcome == "out_of_memory", "who is judged beside others is judged once more, alone"
+    with pytest.raises(ProtocolBreak):
+        left(None)
+    with pytest.raises(WorkerDied):
+        left(WorkerDied)

@@ -32,7 +32,7 @@ from .timing.figures import Figure
 from .timing.memory import l2_bytes, memory_share
 from .timing.pending import Held, Pending
 from .timing.physics import SHARE, physical_floor
-from .timing.seats import NoRoom, Overestimated, Seat
+from .timing.seats import NO_MEMORY, NoRoom, Overestimated, Seat
 from .timing.stillness import wait_idle
 from .timing.turnstile import kernels
 from .turns.locks import Ranks, Turns
@@ -258,8 +258,7 @@ class CudaBench:
             sitting.reference.forget()  # what the judge itself can do without may be what there is no room beside
             torch.cuda.empty_cache()
         if seat_of_eager is not None:  # there was room for the reference
-            message = "it leaves no memory for a second set of inputs and outputs beside what it holds"
-            raise WorkerFailed("out_of_memory", "time", message)
+            raise WorkerFailed("out_of_memory", "time", NO_MEMORY)
         return None
 
     def software(self) -> dict[str, str]:

@@ -82,7 +82,7 @@ class Round:
         claims = self._claims(timed.reply)
         self.sealed.turnstile.verify(timed)
         for number in self.watched:
-            self._take(number, timed.outputs[number])
+            self._take(number, timed.outputs[number].clone())  # so that what waits holds no other call's
         calls = zip(claims, timed.walls_ms, cold, strict=True)
         return [Chunk((claim,), wall, empty_ms[each], cold=each) for claim, wall, each in calls]
 

@@ -11,6 +11,8 @@ import torch
 from ..sittings.sitting import Sitting
 from ..wire.arena import CudaArena
 from ..wire.driver import CudaError
+from ..wire.protocol import ProtocolBreak
+from ..workers.handle import WorkerFailed
 from .empties import Empties
 from .figures import (
     EMPTY_ALONE_MS,
@@ -43,6 +45,9 @@ _OVERESTIMATED = 4  # times what calls take: their number is chosen anew
 _TRIES = 2  # at queueing a chunk, with ever fewer calls
 _UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
 _QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
+
+
+NO_MEMORY = "it leaves no memory for a second set of inputs and outputs beside what it holds"
 
 
 class NoRoom(Exception):
@@ -143,6 +148,11 @@ class Seat:
             if kind is None or issubclass(kind, _LIVES_ON):
                 self._ground.release()
                 self._sealed.leave()  # what a worker has mapped is not free
+        except ProtocolBreak as broken:
+            if kind is None:
+                raise
+            # The judge's memory ran out in the middle of a question: the answer to that came in place of this one's.
+            raise WorkerFailed("out_of_memory", "time", NO_MEMORY) from broken
         finally:
             self.close()
 

@@ -110,7 +110,7 @@ class Round:
     def _take(self, number: int, copied: torch.Tensor) -> None:
         """Have what call *number* left compared: its outputs in *copied*, its inputs as they are now."""
         slots, sitting, drawn, allclose = self.slots, self.sitting, self.filled.watched[number], self.allclose
-        given = [slots.flat(slot, self.calls, 1)[number] for slot in slots.layout.inputs]
+        given = [slots.flat(slot, self.calls)[number] for slot in slots.layout.inputs]
         pairs = zip(given, self.filled.right, strict=True)
         changed = {index for index, (now, right) in enumerate(pairs) if not _are_alike(now, right[number])}
         outputs = slots.views(copied)

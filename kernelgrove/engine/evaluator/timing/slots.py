@@ -101,7 +101,7 @@ class Slots:
         none of them may be there, in no order, before the clock runs."""
         packed: list[bytes] = []
         kept: dict[int, list[Any]] = {}
-        right = [torch.zeros_like(self.flat(slot, calls, 1)) for slot in self.layout.inputs]  # gaps become readable
+        right = [torch.zeros_like(self.flat(slot, calls)) for slot in self.layout.inputs]  # gaps become readable
         for number, inputs in enumerate(draws):
             masters: list[torch.Tensor] = []
             packed.append(pack(inputs, is_tensor, masters))
@@ -115,18 +115,18 @@ class Slots:
 
     def unchanged(self, packed: bytes, calls: int) -> Filled:
         """As much to complete as ``fill`` leaves, of what is there already."""
-        return Filled([packed] * calls, [self.flat(slot, calls, 1).clone() for slot in self.layout.inputs])
+        return Filled([packed] * calls, [self.flat(slot, calls).clone() for slot in self.layout.inputs])
 
     def complete(self, filled: Filled, calls: int) -> None:
         """Put the right inputs of the first *calls* calls in their places."""
         for slot, right in zip(self.layout.inputs, filled.right, strict=True):
-            self.flat(slot, calls, 1).copy_(right[:calls])
+            self.flat(slot, calls).copy_(right[:calls])
 
     def poison(self, calls: int) -> None:
         """Fill all outputs with what no honest call leaves there."""
         for _, slot in self.layout.outputs:
             if slot is not None:
-                view = self.flat(slot, calls, 1)
+                view = self.flat(slot, calls)
                 floating = view.dtype.is_floating_point or view.dtype.is_complex
                 view.fill_(float("nan") if floating else POISON.get(view.dtype, 1))
 
@@ -147,7 +147,7 @@ class Slots:
         """The share of the first *calls* calls' output elements that ``aim`` drew, one tensor an output."""
         slots = [slot for _, slot in self.layout.outputs if slot is not None]
         pairs = zip(slots, self._places, strict=True)
-        return [_taken(self.flat(slot, calls, 1), 1, places) for slot, places in pairs]
+        return [_taken(self.flat(slot, calls), 1, places) for slot, places in pairs]
 
     def copy_outputs(self, first: int, calls: int, into: torch.Tensor | None = None) -> torch.Tensor:
         """The judge's own copy of what lies in the outputs' places of *calls* calls: (calls, bytes)."""
@@ -174,15 +174,13 @@ class Slots:
         at = slot.offset - self.layout.digested[0]
         return copied[at : at + slot.storage_bytes].view(torch_dtype(slot.dtype))
 
-    def flat(self, slot: Slot, calls: int, step: int, offset: int = 0) -> torch.Tensor:
-        """Every *step*-th element of *slot*'s storage from *offset* on, of all calls: (calls, elements)."""
+    def flat(self, slot: Slot, calls: int) -> torch.Tensor:
+        """The elements of *slot*'s storage, of all calls: (calls, elements)."""
         dtype = torch_dtype(slot.dtype)
         whole = self.arena.bytes[slot.offset :]
         whole = whole[: whole.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
-        count = slot.storage_bytes // dtype.itemsize
-        taken = max(0, -(-(count - offset) // step))
-        start = whole.storage_offset() + offset  # as_strided counts from the storage's own beginning
-        return torch.as_strided(whole, (calls, taken), (self.layout.stride // dtype.itemsize, step), start)
+        start = whole.storage_offset()  # as_strided counts from the storage's own beginning
+        return torch.as_strided(whole, (calls, _elements(slot)), (self.layout.stride // dtype.itemsize, 1), start)
 
 
 def _taken(elements: torch.Tensor, dim: int, places: torch.Tensor) -> torch.Tensor:

@@ -238,7 +238,7 @@ class Turnstile:
         words = c_uint64(room.data_ptr() + start)
         for number in range(len(keys)):
             for slot, right in zip(slots.layout.inputs, filled.right, strict=True):
-                stage.flat(slot, 1, 1)[0].copy_(right[number])
+                stage.flat(slot, 1)[0].copy_(right[number])
             key, every = c_uint64(keys[number:].data_ptr()), self._masked["every"][number]
             blocks, quarter = -(-self._masked["blocks"] // every), c_int32(self._masked["quarter"])
             self._kernels.mask.launch(blocks, _stream(), words, key, quarter, c_int32(every))

@@ -413,6 +413,8 @@ def test_who_sleeps_while_he_is_screened_gets_no_smaller_chunks(monkeypatch: pyt
     assert made.is_too_small(0.4) and made.is_too_small(7.0) and not made.is_too_small(11.0)
     made._queue = 3
     assert not made.is_too_small(0.4), "no more can be queued"
+    made.release(ahead=True)
+    assert not made.is_too_small(0.4), "as many as could be"
     made.release()
     assert made.is_too_small(0.4), "nor need they be"
     made._bounds = (30.0, 1 << 20, 1 << 22, 256)

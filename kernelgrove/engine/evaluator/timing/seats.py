@@ -203,7 +203,7 @@ class Seat:
     def is_too_small(self, claim_ms: float) -> bool:
         """Whether, had a call been estimated at *claim_ms*, there would be several times as many in a chunk. Who is
         slow until chunks are made must not have so few that all their inputs are in the L2."""
-        queue = self._queue if self.stall else self._bounds[-1]
+        queue = self._queue if self.stall or self._ahead else self._bounds[-1]
         return min(calls_a_chunk(claim_ms, *self._bounds), queue) >= _OVERESTIMATED * min(self._room, queue)
 
     def rest(self) -> None:

@@ -88,6 +88,7 @@ class Worker:
         self._flush: torch.Tensor | None = None
         self._armed: tuple[Callable[[], Any], torch.Tensor, list[tuple[Any, Any]]] | None = None
         self._parity: Parity | None = None
+        self._frozen = False  # whether what was there before anything was timed is looked at no more
         self._output: Any = None
         self.chunks: Chunks | None = None
         #: Where the candidate believes to be. A stand-in maps it to the real device.
@@ -183,6 +184,11 @@ class Worker:
         self._parity.begin()
         self._output = None
         gc.collect()
+        if not self._frozen:
+            # What is there by now stays: torch.compile brings so many objects that each look at them takes 100 ms, and
+            # there is one before every loop and every chunk.
+            gc.freeze()
+            self._frozen = True
         torch.cuda.synchronize()
         return {}
 

@@ -8,6 +8,7 @@ documents in, JSON documents out, several at once. It ends when the socket close
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -134,6 +135,7 @@ def serve(fd: int) -> None:
     def open_device() -> dict[str, Any]:
         nonlocal judge
         judge = Judge(**opening)
+        gc.freeze()  # else a collection looks at all that PyTorch is made of, 100 ms, and a clock may be running
         return asdict(judge.device())
 
     def enter() -> None:

@@ -34,6 +34,10 @@ from .wire.protocol import PROTOCOL_VERSION, PeerGone, receive_stream, send_stre
 #: What a judge's environment keeps: where programs and libraries are, never a key.
 _KEPT = frozenset("PATH HOME TMPDIR LANG LC_ALL LD_LIBRARY_PATH CUDA_HOME CUDA_VISIBLE_DEVICES USER LOGNAME".split())
 
+#: Of a judge's PyTorch: what it keeps of a freed tensor is cut up only where it is smaller. Else a chunk's inputs, ten
+#: gigabytes, would come back as twenty small tensors with gaps between them that no other chunk's fit into.
+_ALLOCATOR = "max_split_size_mb:1024"
+
 
 class Pool:
     """An evaluator over one local judge. Thread-safe; the judge starts with the first question.
@@ -110,6 +114,7 @@ class Pool:
             paths = [root, *(path for path in sys.path if path and Path(path).is_absolute())]
             environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
             environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi and the workers count GPUs
+            environment["PYTORCH_CUDA_ALLOC_CONF"] = _ALLOCATOR
             environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
             with theirs:
                 self._process = subprocess.Popen(

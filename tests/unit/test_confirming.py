@@ -421,6 +421,15 @@ def test_who_sleeps_while_he_is_screened_gets_no_smaller_chunks(monkeypatch: pyt
     assert not made.is_too_small(0.4), "there is no room for more"
 
 
+def test_a_seat_tells_what_its_next_chunk_draws(monkeypatch: pytest.MonkeyPatch):
+    made, _ = seat(monkeypatch, 0.2, room=128, fits=128)
+    inputs = [SimpleNamespace(storage_bytes=1000), SimpleNamespace(storage_bytes=24)]
+    made._ground = SimpleNamespace(slots=SimpleNamespace(layout=SimpleNamespace(inputs=inputs)))  # type: ignore[assignment]
+    assert made.to_come == 128 * 1024
+    made._kept = SimpleNamespace(bytes=1)  # type: ignore[assignment]
+    assert made.to_come == 0, "a baseline may see the same ones again"
+
+
 def test_who_is_slow_until_chunks_are_made_gets_no_smaller_ones_either():
     class Spinning(FakeSeat):
         def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:

@@ -244,7 +244,8 @@ class CudaBench:
         seat_of_eager, times_left, anew_left = base.seat if isinstance(base, Eager) else None, 2, 2
         call_ms: float | None = None
         while times_left:
-            memory, limit_s = memory_share(5, self.index), request.timeout_s
+            besides = self.timing.held.left + (seat_of_eager.to_come if seat_of_eager is not None else 0)
+            memory, limit_s = memory_share(5, self.index, besides), request.timeout_s
             try:
                 with Seat(sitting, self.timing.empties, pending, estimate_ms, memory, limit_s, call_ms=call_ms) as seat:
                     return confirm(seat, seat_of_eager, request.tolerance, self.still, anew=anew_left > 0)

@@ -262,7 +262,8 @@ class Compiled:
                 estimate = self._timing.glance(sitting, request)
                 seat = None
                 if base.seat is not None:
-                    seat = _seat(sitting, self._timing, estimate, memory_share(4, base.seat.device), request)
+                    memory = memory_share(4, base.seat.device, self._timing.held.left + base.seat.to_come)
+                    seat = _seat(sitting, self._timing, estimate, memory, request)
                 if seat is None:
                     screened_ms = self._timing.screen(sitting, request).time_ms
                     return Over(base.screened_ms / screened_ms, None, "screened", _now())

@@ -13,9 +13,10 @@ def l2_bytes(device: int, otherwise: int = 50 << 20) -> int:
     return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)) or otherwise
 
 
-def memory_share(parts: int, device: int) -> int:
-    """Bytes of *device* that are free, or that PyTorch keeps of freed tensors, divided among *parts*."""
-    return int(torch.cuda.mem_get_info(device)[0] + _kept(device)) // parts
+def memory_share(parts: int, device: int, besides: int = 0) -> int:
+    """Bytes of *device* that are free, or that PyTorch keeps of freed tensors, divided among *parts* after so many
+    bytes were set aside for what is needed *besides*."""
+    return max(0, int(torch.cuda.mem_get_info(device)[0] + _kept(device)) - besides) // parts
 
 
 def trim(device: int) -> None:

@@ -24,6 +24,12 @@ class Held:
                 self._bytes += size
         return fits
 
+    @property
+    def left(self) -> int:
+        """Bytes that there still is room for."""
+        with self._changing:
+            return self.most - self._bytes
+
     def free(self, sizes: list[int]) -> None:
         size = sum(sizes)
         sizes.clear()

@@ -206,6 +206,12 @@ class Seat:
         queue = self._queue if self.stall or self._ahead else self._bounds[-1]
         return min(calls_a_chunk(claim_ms, *self._bounds), queue) >= _OVERESTIMATED * min(self._room, queue)
 
+    @property
+    def to_come(self) -> int:
+        """Bytes of inputs that its next chunk holds and that nobody holds now."""
+        slots = self._ground.slots.layout.inputs
+        return 0 if self._kept is not None else self.calls * sum(slot.storage_bytes for slot in slots)
+
     def rest(self) -> None:
         """Hold no gigabytes until the next chunk."""
         if self._kept is not None and self._kept.bytes > _HELD:

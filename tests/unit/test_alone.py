@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kernelgrove.engine.evaluator import cuda_bench, judging
-from kernelgrove.engine.evaluator.cuda_bench import CudaBench
 from kernelgrove.engine.evaluator.sittings.sitting import EXPELLED, Again, Expelled, Restless
+from kernelgrove.engine.evaluator.timing import exclusive
 from kernelgrove.engine.evaluator.timing.baselines import Eager
 from kernelgrove.engine.evaluator.timing.confirming import Confirmed
+from kernelgrove.engine.evaluator.timing.exclusive import Exclusive
 from kernelgrove.engine.evaluator.timing.figures import Figure, Ratio
 from kernelgrove.engine.evaluator.turns.locks import Turns
 from kernelgrove.model import EvaluationResult, Outcome, Stage
@@ -42,31 +42,29 @@ class Nursery:
         return bool(self.workers)
 
 
-def bench(monkeypatch: pytest.MonkeyPatch, busy: Any, *workers: Worker) -> CudaBench:
-    monkeypatch.setattr(cuda_bench, "wait_idle", lambda device, limit_s: not busy())
-    made = CudaBench.__new__(CudaBench)
-    made.turns, made.device, made._shared = Turns(), "cuda:0", False
-    made.nursery = Nursery(*workers)  # type: ignore[assignment]
-    made._calibration = SimpleNamespace(exception=lambda: None)  # type: ignore[assignment]
+def made_exclusive(monkeypatch: pytest.MonkeyPatch, busy: Any, *workers: Worker) -> Exclusive:
+    monkeypatch.setattr(exclusive, "wait_idle", lambda device, limit_s: True)
+    made = Exclusive("cuda:0", Turns(), Nursery(*workers), lambda: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(exclusive, "wait_idle", lambda device, limit_s: not busy())
     return made
 
 
 def test_who_keeps_the_gpu_busy_himself_is_told(monkeypatch: pytest.MonkeyPatch):
     mine, other = Worker(), Worker()
-    made = bench(monkeypatch, lambda: mine.alive, mine, other)
+    made = made_exclusive(monkeypatch, lambda: mine.alive, mine, other)
     with pytest.raises(Restless), made.alone(mine):  # type: ignore[arg-type]
         pass
-    assert other.alive and not made._shared
+    assert other.alive and not made.shared
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_another_candidate_left_running_ends_all_of_them_and_no_check(monkeypatch: pytest.MonkeyPatch, keep: bool):
     """Its process stands still, its kernel does not. Taken for a stranger's, nothing would be looked at any more."""
     mine, other = Worker(), Worker()
-    made = bench(monkeypatch, lambda: other.alive, mine, other)
+    made = made_exclusive(monkeypatch, lambda: other.alive, mine, other)
     with pytest.raises(Expelled, match=EXPELLED), made.alone(*([mine] if keep else [])):  # type: ignore[list-item]
         pass
-    assert not other.alive and not made._shared
+    assert not other.alive and not made.shared
     with made.alone(), made.still():
         pass
 
@@ -74,18 +72,18 @@ def test_what_another_candidate_left_running_ends_all_of_them_and_no_check(monke
 def test_where_no_candidate_lives_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch):
     """A baseline is made while its first candidate is still being loaded."""
     looks = iter([True, False])
-    made = bench(monkeypatch, lambda: next(looks))
+    made = made_exclusive(monkeypatch, lambda: next(looks))
     with pytest.raises(Again, match="for a while"), made.alone():
         pass
-    assert not made._shared
+    assert not made.shared
 
 
 def test_a_program_that_knows_nothing_of_turns_is_lived_with(monkeypatch: pytest.MonkeyPatch):
     mine = Worker()
-    made = bench(monkeypatch, lambda: True, mine)
+    made = made_exclusive(monkeypatch, lambda: True, mine)
     with pytest.raises(Again, match="another process"), made.alone(mine):  # type: ignore[arg-type]
         pass
-    assert made._shared
+    assert made.shared
     with made.alone(mine):  # type: ignore[arg-type]
         pass
 

@@ -14,7 +14,8 @@ import torch
 
 from kernelgrove.engine.evaluator.sittings.sitting import Again
 from kernelgrove.engine.evaluator.timing import baselines
-from kernelgrove.engine.evaluator.timing.baselines import Over, Shelf
+from kernelgrove.engine.evaluator.timing.baselines import Shelf
+from kernelgrove.engine.evaluator.timing.compiled import Over
 from kernelgrove.engine.evaluator.turns.locks import Turns
 from kernelgrove.engine.evaluator.turns.tenancy import Tenancy
 from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
@@ -82,7 +83,7 @@ def test_the_worker_that_computes_nothing_is_made_while_nobody_is_timed(monkeypa
     turns, made = Turns(), threading.Event()
     timing: Any = SimpleNamespace(empties=SimpleNamespace(start=made.set), alone=turns.alone)
     timing.screen = lambda *_: SimpleNamespace(time_ms=1.0)
-    monkeypatch.setattr(baselines, "_seat_in", lambda *_: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(baselines, "sitting_of", lambda *_: SimpleNamespace(close=lambda: None))
     commons: Any = SimpleNamespace(arena=lambda: None)
     with ThreadPoolExecutor(1) as threads:
         with turns.alone():

@@ -125,11 +125,11 @@ def test_a_baseline_whose_worker_fails_is_nobodys_fault_and_is_made_again():
     made = object.__new__(Eager)
     made.seat = eager  # type: ignore[assignment]
     future: Future[Eager] = Future()
-    assert not baselines._is_lost(future)
+    assert not baselines.is_lost(future)
     future.set_result(made)
-    assert baselines._is_lost(future)
+    assert baselines.is_lost(future)
     eager.lost = False
-    assert not baselines._is_lost(future)
+    assert not baselines.is_lost(future)
 
 
 def seat(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import platform
 import shutil
-import statistics
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,23 +22,23 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest
 from . import sandbox
 from .checking.judged_reference import JudgedReference
 from .sittings.laps import Laps
-from .sittings.sitting import EXPELLED, Again, Expelled, Figures, Rank, Rejected, Restless, Sitting
-from .timing.baselines import Compiled, Eager, Over, Shelf, Timing
+from .sittings.sitting import Figures, Rank, Rejected, Sitting
+from .timing import calibration
+from .timing.baselines import Eager, Shelf, Timing
+from .timing.compiled import Compiled, Over
 from .timing.confirming import Confirmed, confirm
 from .timing.empties import Empties
+from .timing.exclusive import Exclusive
 from .timing.figures import Figure
 from .timing.memory import l2_bytes, memory_share
 from .timing.pending import Held, Pending
 from .timing.physics import SHARE, physical_floor
 from .timing.seats import NO_MEMORY, NoRoom, Overestimated, Seat
-from .timing.stillness import wait_idle
 from .timing.turnstile import kernels
 from .turns.locks import Ranks, Turns
 from .turns.tenancy import Tenancy, of_gpu
 from .wire.arena import Arena, CudaArena
 from .wire.driver import CudaError
-from .wire.protocol import Reply, finite_floats
-from .wire.structure import pack
 from .workers.ahead import Ahead
 from .workers.gpu_nurseries import Nurseries
 from .workers.handle import Order, Prepared, Worker, WorkerFailed
@@ -53,9 +51,6 @@ _MIN_FLUSH = 256 << 20
 #: in L2 for the next one to write back: up to 8 % was seen.
 _HOPELESS = 1.15
 
-#: How long others' kernels have to end before somebody is timed, and a candidate's own after it said that it was done.
-_IDLE_LIMIT_S, _LEFT_OVER_S = 3.0, 0.5
-
 #: Workers that are made at once: the driver makes one context after another, and more of them make each come later (two
 #: at once: one every 0.2 s; four: one every 0.16 s; twelve: one every 0.14 s, each after 1.7 s). And those that wait.
 _FORKS, _SPARES = 4, 6
@@ -65,31 +60,6 @@ _HELD = 16
 
 #: What PyTorch in the judge keeps of freed tensors is given back where a candidate would find less than this free.
 _SPARE_BYTES = 8 << 30
-
-#: Calibrates the screening loop with the smallest kernel there is.
-_NOOP = b"""
-import torch
-import triton
-import triton.language as tl
-
-
-@triton.jit
-def touch(x_ptr, count, BLOCK: tl.constexpr):
-    offsets = tl.arange(0, BLOCK)
-    tl.store(x_ptr + offsets, offsets.to(tl.float32), mask=offsets < count)
-
-
-class ModelNew:
-    def __init__(self):
-        self.x = torch.empty(16, device="cuda")
-        self()
-
-    def __call__(self):
-        touch[(1,)](self.x, 16, BLOCK=16)
-        return 0
-"""
-#: The pickle of no arguments.
-_EMPTY = pack([], lambda _: False, [])
 
 
 class CudaBench:
@@ -119,19 +89,20 @@ class CudaBench:
         self._compiled_for_this = of_table == here  # the table's GPU may only be the nearest one
         self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
+        self.nursery = nurseries.cuda
         with self.tenancy.stay():
-            self._shared = not wait_idle(device, _IDLE_LIMIT_S)  # with programs that know nothing of turns
+            self.exclusive = Exclusive(device, self.turns, self.nursery, self._await_calibration)
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         self._forks = Ranks(_FORKS)
-        self.nursery = nurseries.cuda
         self.ahead = Ahead(nurseries.dry, facts)
         self._calibration = ThreadPoolExecutor(1, "calibration", self.enter).submit(self._calibrate)
         # One that replaces a dead one is made while somebody is alone: it takes no turn.
         empties = Empties(
-            lambda: self.nursery.fork(self.device, self.facts, Order(self._precision, one_queue=True)), self.still
+            lambda: self.nursery.fork(self.device, self.facts, Order(self._precision, one_queue=True)),
+            self.exclusive.still,
         )
         held = Held(self.properties.total_memory // _HELD)
-        self.timing = Timing(empties, held, self.flush_bytes, self._around, self.alone, self.still)
+        self.timing = Timing(empties, held, self.flush_bytes, self._around, self.exclusive.alone, self.exclusive.still)
         self._background = ThreadPoolExecutor(
             2 * max(2, parallel), thread_name_prefix="baseline", initializer=self.enter
         )
@@ -201,7 +172,7 @@ class CudaBench:
             confirmed: Confirmed | None = None
             pending = Pending(self.timing.held)
             assert sitting.worker is not None
-            with laps.lap("waiting"), self.alone(sitting.worker, laps=laps):
+            with laps.lap("waiting"), self.exclusive.alone(sitting.worker, laps=laps):
                 hopeless_ms = math.inf if request.best_ms is None else _HOPELESS * request.best_ms
                 screened: Figure | None = None
                 with laps.lap("screening"):
@@ -221,7 +192,7 @@ class CudaBench:
                 advise()
         state = {
             **self.state.read(),
-            "shared_with_others": self._shared,
+            "shared_with_others": self.exclusive.shared,
             "one_hardware_queue": sitting.one_queue,
         }
         figure = confirmed.figure if confirmed is not None else screened
@@ -248,7 +219,7 @@ class CudaBench:
             memory, limit_s = memory_share(5, self.index, besides), request.timeout_s
             try:
                 with Seat(sitting, self.timing.empties, pending, estimate_ms, memory, limit_s, call_ms=call_ms) as seat:
-                    return confirm(seat, seat_of_eager, request.tolerance, self.still, anew=anew_left > 0)
+                    return confirm(seat, seat_of_eager, request.tolerance, self.exclusive.still, anew=anew_left > 0)
             except Overestimated as found:
                 call_ms, anew_left = found.call_ms, anew_left - 1
                 pending.drop()
@@ -287,47 +258,8 @@ class CudaBench:
 
     # --------------------------------------------------------------------------------------------- timing
 
-    @contextlib.contextmanager
-    def alone(self, *keep: Worker, laps: Laps | None = None) -> Iterator[None]:
-        """The GPU for oneself: nobody else is asked anything, and of all candidates only those in *keep* run, once it
-        was seen that the GPU is idle while even they stand still. What others have left running has some time to end.
-
-        Raises Rejected where one in *keep* is what keeps the GPU busy, Again where it was a process of somebody else's,
-        Expelled where it was another candidate.
-        """
-        laps = laps or Laps()
+    def _await_calibration(self) -> None:
         self._calibration.exception()  # what is timed needs it, and it needs a turn itself
-        with self.turns.alone(), contextlib.ExitStack() as frozen:
-            with laps.lap("stopping the others"):
-                frozen.enter_context(self.nursery.frozen(keep))
-                if not self._shared:
-                    with self.nursery.frozen():
-                        idle = wait_idle(self.device, _IDLE_LIMIT_S)
-                    if not idle:
-                        self._blame(keep)
-            yield
-
-    @contextlib.contextmanager
-    def still(self) -> Iterator[None]:
-        """No candidate runs. Raises Rejected where one has work running on the GPU that it had called done; where
-        others than candidates use the GPU, that cannot be told."""
-        with self.nursery.frozen():
-            if not self._shared and not wait_idle(self.device, _LEFT_OVER_S):
-                raise Restless("work of its own was still running on the GPU after forward had handed over its outputs")
-            yield
-
-    def _blame(self, workers: Sequence[Worker]) -> None:
-        """The GPU is busy while every candidate stands still: is it for what one of *workers* had queued?"""
-        for worker in workers:
-            worker.stop()
-        if workers and wait_idle(self.device, _IDLE_LIMIT_S):
-            raise Restless("it keeps the GPU busy between its calls")
-        # A kernel runs on though its process stands still, whoever's turn it is.
-        expelled = self.nursery.expel(EXPELLED)
-        if wait_idle(self.device, _IDLE_LIMIT_S):
-            raise Expelled(EXPELLED) if expelled else Again("another process used the GPU for a while")
-        self._shared = True
-        raise Again("another process began to use the GPU")
 
     def _around(self) -> float:
         """What an iteration of the screening loop costs around its call, in ms; measured once a bench."""
@@ -339,25 +271,12 @@ class CudaBench:
             with self.tenancy.stay(begun=True), self._forked(Order(one_queue=True), Rank.CALIBRATION) as worker:
                 arena = self.arena(1 << 12)
                 try:
-                    fields = {"weights": [], "init": [], "seed": 0, "mode": "train", "arena_bytes": arena.size}
-                    worker.ask("load", Reply.LOADED, 60.0, fields, [_NOOP, _EMPTY, arena.fd])
+                    calibration.load(worker, arena)
                     compiled.result()  # compiling would disturb whoever looks at a clock
-                    return self._measure_around(worker)
+                    with self.turns.alone(), self.nursery.frozen():
+                        return calibration.around(worker, self.flush_bytes)
                 finally:
                     arena.close()
-
-    def _measure_around(self, worker: Worker) -> float:
-        figures = []
-        with self.turns.alone(), self.nursery.frozen():
-            for count in (20, 100, 100):
-                fields: dict[str, Any] = {"inputs": [], "flush_bytes": self.flush_bytes, "n": count}
-                worker.ask("arm", Reply.ARMED, 60.0, fields, [_EMPTY])
-                worker.ask("go", Reply.TIMED, 60.0, {})
-                wall_ms = worker.wall_s * 1e3
-                reply = worker.ask("deliver", Reply.DELIVERED, 60.0, {"outputs": []})
-                claims = finite_floats(reply.get("claims"), count)
-                figures.append(wall_ms / count - statistics.median(claims))
-        return max(figures[1:])
 
 
 def _figures(

@@ -1,23 +1,17 @@
-"""What a candidate is compared with: eager PyTorch, timed beside it; ``torch.compile``, by its ratio to eager.
+"""What a candidate is compared with: eager PyTorch, timed beside it.
 
 A baseline runs as ``ModelNew`` in a worker of its own, sandboxed and timed like a candidate, so that both pay the same
-costs. A compiled baseline's ratio to eager is found once for a problem, device, precision and software, and kept in a
-file: compiling takes from seconds to minutes.
+costs. Those that are compiled are in ``compiled.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -26,12 +20,11 @@ from kernelgrove.model import EvaluationRequest
 
 from ..checking.judged_reference import JudgedReference
 from ..sittings.laps import Laps
-from ..sittings.sitting import Again, Bench, Expelled, Rejected, Sitting, Wrong
+from ..sittings.sitting import Again, Bench, Rejected, Sitting, Wrong
 from ..wire.arena import CudaArena
 from ..wire.driver import CudaError
-from ..wire.protocol import PROTOCOL_VERSION, ProtocolBreak
+from ..wire.protocol import ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
-from .confirming import confirm
 from .empties import Empties
 from .figures import Figure
 from .memory import memory_share
@@ -41,44 +34,8 @@ from .seats import NoRoom, Seat
 
 _LIMIT_S = 300.0  # for torch.compile; max-autotune tries many kernels
 _EAGER = "\n\nModelNew = Model\n"
-_COMPILED = """
-
-class ModelNew(torch.nn.Module):
-    def __init__(self, *init):
-        super().__init__()
-        self.reference = Model(*init)
-        self.compiled = torch.compile(self.reference, mode={mode!r})
-
-    def forward(self, *inputs):
-        return self.compiled(*inputs)
-"""
-#: Baselines besides eager, and torch.compile's mode for each.
-MODES = {"compile": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 _T = TypeVar("_T")
 FAILURES = (WorkerFailed, WorkerDied, WorkerTimeout, ProtocolBreak, Wrong, Rejected)
-
-
-@dataclass(frozen=True)
-class Over:
-    """eager ÷ a compiled baseline, and its 95 % interval; None where it failed, and ``note`` says why."""
-
-    value: float | None
-    interval: tuple[float, float] | None = None
-    note: str = ""
-    measured_at: str = ""
-
-    @staticmethod
-    def of(found: Future[Over]) -> Over:
-        """What came of it; where the judge had no memory for it this time, that."""
-        try:
-            return found.result()
-        except (Again, Expelled) as lost:
-            return Over(None, note=str(lost))
-
-    def to_json(self) -> dict[str, Any]:
-        if self.value is None:
-            return {"failed": self.note}
-        return {"eager_over_it": self.value, "interval": self.interval, "measured_at": self.measured_at}
 
 
 @dataclass(frozen=True)
@@ -109,8 +66,15 @@ class Eager:
     ) -> None:
         laps = Laps()
         self.seconds = laps.seconds
+
+        def begin(sitting: Sitting) -> None:
+            with bench.turns.shared():
+                sitting.load(reference.case(0), request.precision, Laps())
+                sitting.call(reference.case(0), first=True)
+                sitting.call(reference.case(0), first=False, observe=True)
+
         with laps.lap("loading"):
-            self.sitting = _seat_in(bench, reference, _EAGER, request)
+            self.sitting = sitting_of(bench, reference, _EAGER, request, begin)
         try:
             with bench.turns.shared():  # it uses the GPU: not while somebody is timed
                 timing.empties.start()
@@ -120,7 +84,7 @@ class Eager:
                 with laps.lap("calibrating"):
                     self.seat: Seat | None = None
                     if arena := commons.arena():
-                        self.seat = _seat(self.sitting, timing, self.screened_ms, arena.size, request, arena)
+                        self.seat = seat_of(self.sitting, timing, self.screened_ms, arena.size, request, arena)
                 if self.seat is None:
                     self.sitting.close()  # its memory is needed elsewhere
                 else:
@@ -142,7 +106,7 @@ class Eager:
         self.sitting.close()
 
 
-def _seat(
+def seat_of(
     sitting: Sitting,
     timing: Timing,
     estimate_ms: float,
@@ -197,10 +161,10 @@ class Shelf:
 
         def make() -> Eager | str:
             with self._bench.tenancy.stay(begun=True):
-                return _soundly(lambda: Eager(self._bench, reference, request, self._timing, self._commons))
+                return soundly(lambda: Eager(self._bench, reference, request, self._timing, self._commons))
 
         with self._lock:
-            if reference.key not in self._entries or _is_lost(self._entries[reference.key].future):
+            if reference.key not in self._entries or is_lost(self._entries[reference.key].future):
                 if (lost := self._entries.get(reference.key)) is not None:
                     self._threads.submit(self._dismiss, lost)
                 self._entries[reference.key] = _Entry(self._threads.submit(make))
@@ -223,84 +187,7 @@ class Shelf:
                 eager.close()
 
 
-class Compiled:
-    """Ratios of compiled baselines, each found once, in *threads*, and kept in *folder* (None: not kept)."""
-
-    def __init__(
-        self, bench: Bench, shelf: Shelf, timing: Timing, threads: ThreadPoolExecutor, folder: Path | None
-    ) -> None:
-        self._bench, self._shelf, self._timing, self._threads = bench, shelf, timing, threads
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._known: dict[str, Future[Over]] = {}
-
-    def start(self, name: str, reference: JudgedReference, request: EvaluationRequest, software: str) -> Future[Over]:
-        """eager ÷ baseline *name*, looked up or being measured. *software* tells what the ratio holds for."""
-        key = _key(name, reference, request, software)
-        with self._lock:
-            if key not in self._known or _is_lost(self._known[key]):
-                self._known[key] = self._threads.submit(self._find, key, name, reference, request)
-            return self._known[key]
-
-    def _find(self, key: str, name: str, reference: JudgedReference, request: EvaluationRequest) -> Over:
-        kept = self._read(key)
-        if kept is None:
-            with self._bench.tenancy.stay(begun=True), self._shelf.borrow(reference, request) as eager:
-                found = _soundly(lambda: self._measure(name, reference, eager, request))
-            kept = found if isinstance(found, Over) else Over(None, note=found)
-            self._write(key, kept)
-        return kept
-
-    def _measure(
-        self, name: str, reference: JudgedReference, eager: Future[Eager | str], request: EvaluationRequest
-    ) -> Over:
-        with _seat_in(self._bench, reference, _COMPILED.format(mode=MODES[name]), request) as sitting:
-            base = eager.result()
-            if isinstance(base, str):
-                return Over(None, note=base)
-            with self._timing.alone():
-                estimate = self._timing.glance(sitting, request)
-                seat = None
-                if base.seat is not None:
-                    memory = memory_share(4, base.seat.device, self._timing.held.left + base.seat.to_come)
-                    seat = _seat(sitting, self._timing, estimate, memory, request)
-                if seat is None:
-                    screened_ms = self._timing.screen(sitting, request).time_ms
-                    return Over(base.screened_ms / screened_ms, None, "screened", _now())
-                with seat:
-                    found = confirm(seat, base.seat, request.tolerance, self._timing.still).ratio
-                    assert found is not None
-            with self._bench.turns.shared():
-                seat.pending.settle()
-        return Over(found.value, found.interval, measured_at=_now())
-
-    def _read(self, key: str) -> Over | None:
-        if self._folder is None:
-            return None
-        try:
-            kept = json.loads((self._folder / f"{key}.json").read_text())
-            return Over(
-                float(kept["value"]),
-                tuple(kept["interval"]) if kept["interval"] else None,
-                kept["note"],
-                str(kept["measured_at"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _write(self, key: str, over: Over) -> None:
-        if self._folder is None or over.value is None:
-            return
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
-            self._folder.mkdir(parents=True, exist_ok=True)
-            part = self._folder / f"{key}.{os.getpid()}.part"
-            part.write_text(
-                json.dumps({"value": over.value, "interval": over.interval, "measured_at": over.measured_at})
-            )
-            part.replace(self._folder / f"{key}.json")
-
-
-def _soundly(make: Callable[[], _T]) -> _T | str:
+def soundly(make: Callable[[], _T]) -> _T | str:
     """What *make* gives, or why the baseline failed. Raises Again where the judge had no memory for it: another time
     it may."""
     try:
@@ -312,45 +199,23 @@ def _soundly(make: Callable[[], _T]) -> _T | str:
     raise Again(f"no memory for a baseline: {short}")
 
 
-def _is_lost(future: Future[Any]) -> bool:
+def is_lost(future: Future[Any]) -> bool:
     """Whether it ended without a result, or with one that is of no use any more: what asks next tries anew."""
     if not future.done():
         return False
     return future.exception() is not None or bool(getattr(future.result(), "lost", False))
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _key(name: str, reference: JudgedReference, request: EvaluationRequest, software: str) -> str:
-    instance = reference.instance
-    parts = [name, reference.key, instance.check_source, instance.mode, reference.precision]
-    parts += [software, str(PROTOCOL_VERSION), str(request.tolerance)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
-
-
-def _seat_in(bench: Bench, reference: JudgedReference, tail: str, request: EvaluationRequest) -> Sitting:
-    """A sitting of the reference itself with *tail*, called once."""
+def sitting_of(
+    bench: Bench, reference: JudgedReference, tail: str, request: EvaluationRequest, begin: Callable[[Sitting], None]
+) -> Sitting:
+    """A sitting of the reference itself with *tail*, once *begin* has had it loaded and called."""
     code = reference.instance.check_source + "\n\nimport torch\n" + tail
     sitting = Sitting(bench, reference, code, max(request.timeout_s, _LIMIT_S))
     sitting.trusted = True
     try:
         sitting.start(request.precision, Laps())
-        if tail is _EAGER:
-            with bench.turns.shared():
-                sitting.load(reference.case(0), request.precision, Laps())
-                sitting.call(reference.case(0), first=True)
-                sitting.call(reference.case(0), first=False, observe=True)
-        elif MODES["max-autotune"] in tail:
-            with bench.turns.alone():  # it times kernels itself
-                sitting.load(reference.case(0), request.precision, Laps())
-                sitting.call(reference.case(0), first=True)
-        else:
-            # Compiling is seconds of the host's work and an instant of the GPU's: nobody should wait for it.
-            case = reference.case(0)
-            sitting.load(case, request.precision, Laps())
-            sitting.call(case, first=True)
+        begin(sitting)
     except BaseException:
         sitting.close()
         raise

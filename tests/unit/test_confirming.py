@@ -22,7 +22,7 @@ from kernelgrove.engine.evaluator.timing.empties import Empties
 from kernelgrove.engine.evaluator.timing.figures import Chunk, sealed
 from kernelgrove.engine.evaluator.timing.pending import Held, Pending
 from kernelgrove.engine.evaluator.timing.sealing import Stuck
-from kernelgrove.engine.evaluator.timing.seats import Overestimated, Seat
+from kernelgrove.engine.evaluator.timing.seats import NoRoom, Overestimated, Seat
 from kernelgrove.engine.evaluator.wire.arena import Spec
 from kernelgrove.engine.evaluator.wire.protocol import ProtocolBreak
 from kernelgrove.engine.evaluator.workers.handle import WorkerDied, WorkerFailed
@@ -217,16 +217,23 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
         empties = SimpleNamespace(still=still, ground=FakeGround)
         return Seat(sitting, empties, Pending(Held(0)), estimate_ms, memory, 1.0)  # type: ignore[arg-type]
 
-    short = made(0.1, 1 << 33)
+    stride, plenty = 1 << 21, 1 << 33
+    short = made(0.1, plenty)
     assert rooms == [256, 256, 256] and short.device == 1
     assert short.calls == short._queued == 1600 // (2 * 103 + 1)
     short.release()
     assert short.calls == 256 and not short.stall
-    assert made(0.3, 1 << 33)._room == 100, "as much as there is to do"
-    assert made(0.1, 11 << 21)._room == 10, "as much as there is room for"
-    assert made(10.0, 1 << 33).calls == 3
-    assert made(0.1, 1 << 33)._alone == 7 and made(50.0, 1 << 33)._few == 5
-    assert made(0.1, 26 << 20)._alone == 2 and made(0.1, 26 << 20)._few == 8, "the judge has copies of them"
+    assert made(0.3, plenty)._room == 100, "as much as there is to do"
+    assert made(10.0, plenty).calls == 3
+    assert made(0.1, plenty)._alone == 7 and made(50.0, plenty)._few == 5
+    little = made(0.1, (3 * 11 + 10) * stride)
+    assert little._room == 10, "as much as there is room for: thrice, and for what the judge does with a few"
+    assert little._alone == 3 and little._few == 8, "the judge has copies of them"
+    sitting.trusted = True
+    assert made(0.1, (3 * 11 + 10) * stride)._room == 15, "nothing is subtracted from a baseline"
+    sitting.trusted = False
+    with pytest.raises(NoRoom):
+        made(0.1, 15 * stride)
 
 
 def test_fewer_calls_are_tried_where_the_queue_is_full(monkeypatch: pytest.MonkeyPatch):

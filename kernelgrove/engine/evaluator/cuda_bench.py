@@ -56,7 +56,7 @@ _HOPELESS = 1.15
 _FORKS, _SPARES = 4, 6
 
 #: This share of the device's memory may be held by timed calls that are still to be compared.
-_HELD = 16
+_HELD = 12
 
 #: What PyTorch in the judge keeps of freed tensors is given back where a candidate would find less than this free.
 _SPARE_BYTES = 8 << 30
@@ -216,7 +216,7 @@ class CudaBench:
         call_ms: float | None = None
         while times_left:
             besides = self.timing.held.left + (seat_of_eager.to_come if seat_of_eager is not None else 0)
-            memory, limit_s = memory_share(5, self.index, besides), request.timeout_s
+            memory, limit_s = memory_share(1, self.index, besides), request.timeout_s
             try:
                 with Seat(sitting, self.timing.empties, pending, estimate_ms, memory, limit_s, call_ms=call_ms) as seat:
                     return confirm(seat, seat_of_eager, request.tolerance, self.exclusive.still, anew=anew_left > 0)

@@ -13,6 +13,7 @@ from kernelgrove.problems.reference import drawing, seed_torch
 
 from ..wire.arena import distinct
 from ..wire.structure import flatten
+from .memory import available
 from .tensors import clone, is_tensor
 
 _LITTLE = 4 << 30  # bytes that there are on any GPU
@@ -55,7 +56,7 @@ def exact_forward(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
     try:
         need = sum(tensor.numel() for tensor in tensors) * 8 * 6
         # Asking the driver takes milliseconds while it makes contexts for others: not for what fits any GPU.
-        if gpu is not None and need > _LITTLE and need > torch.cuda.mem_get_info(gpu)[0]:
+        if gpu is not None and need > _LITTLE and need > available(gpu.index or 0):
             return None
         model = copy.deepcopy(weights.model)
         with drawing, torch.no_grad():

@@ -113,7 +113,7 @@ class Compiled:
                 estimate = self._timing.glance(sitting, request)
                 seat = None
                 if base.seat is not None:
-                    memory = memory_share(4, base.seat.device, self._timing.held.left + base.seat.to_come)
+                    memory = memory_share(1, base.seat.device, self._timing.held.left + base.seat.to_come)
                     seat = seat_of(sitting, self._timing, estimate, memory, request)
                 if seat is None:
                     screened_ms = self._timing.screen(sitting, request).time_ms

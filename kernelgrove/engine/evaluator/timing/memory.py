@@ -1,8 +1,10 @@
-"""The device's memory as the judge sees it: what is free, and what its own PyTorch keeps of tensors that are gone."""
+"""How much of the device's memory timing may take, and when it is given back."""
 
 from __future__ import annotations
 
 import torch
+
+from ..checking.memory import available, kept
 
 #: PyTorch may keep this share of the device's memory for tensors to come.
 _KEPT = 16
@@ -14,17 +16,13 @@ def l2_bytes(device: int, otherwise: int = 50 << 20) -> int:
 
 
 def memory_share(parts: int, device: int, besides: int = 0) -> int:
-    """Bytes of *device* that are free, or that PyTorch keeps of freed tensors, divided among *parts* after so many
-    bytes were set aside for what is needed *besides*."""
-    return max(0, int(torch.cuda.mem_get_info(device)[0] + _kept(device)) - besides) // parts
+    """Bytes of *device* that are available, divided among *parts* after so many bytes were set aside for what is needed
+    *besides*."""
+    return max(0, available(device) - besides) // parts
 
 
 def trim(device: int) -> None:
     """Give back what PyTorch keeps where it is much: candidates need it, and so does whoever comes after. Best done
     as soon as gigabytes are freed: small tensors that come to lie among them, and live longer, would hold them all."""
-    if _kept(device) > torch.cuda.get_device_properties(device).total_memory // _KEPT:
+    if kept(device) > torch.cuda.get_device_properties(device).total_memory // _KEPT:
         torch.cuda.empty_cache()
-
-
-def _kept(device: int) -> int:
-    return torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -36,7 +36,8 @@ from .slots import Filled, Layout
 AIM_MS = 30.0
 _SINGLY = (8, 16, 24)  # calls that go through one by one: as many as do, at most the last
 _SINGLY_MS, _SINGLY_LEAST = 100.0, 5  # of work of such calls at once, but no fewer than so many
-_SINGLY_COPIES = 6  # of their inputs and outputs that the judge has meanwhile, besides a chunk's
+_SINGLY_COPIES = 6  # of their inputs and outputs that the judge has meanwhile
+_WORKING = 10  # times what a call's take, for drawing some and for comparing them at once
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
@@ -81,8 +82,8 @@ class Seat:
         call_ms: float | None = None,
     ) -> None:
         """*pending*: where comparisons of timed calls wait until nobody is timed. *estimate_ms*: what a call takes with
-        its host, about; *call_ms*: without it, where that is known. *memory*: bytes for inputs and outputs of its
-        calls. *arena*: one of that size to use, which others use in turn. Raises NoRoom."""
+        its host, about; *call_ms*: without it, where that is known. *memory*: bytes of the device that are for this
+        seat. *arena*: one to use, which others use in turn. Raises NoRoom."""
         assert sitting.worker is not None
         self.sitting = sitting
         self.case = sitting.current(0)
@@ -100,7 +101,9 @@ class Seat:
         self.pending = pending
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
-        room = min(_MEMORY, memory)
+        # Places for all calls, the empty worker's beside them, and the inputs that will come to lie there.
+        parts = 2 if sitting.trusted else 3
+        room = min(_MEMORY, arena.size if arena is not None else (memory - _WORKING * layout.stride) // parts)
         if layout.size(2) > room:
             raise NoRoom
         # Before every second call is a launch more (inside/parity.py); around one that goes through alone are four.
@@ -126,7 +129,8 @@ class Seat:
                 self._room //= 2
         self.calls = self._queued = min(self._room, queue)
         self._few = max(_SINGLY_LEAST, min(_SINGLY[0], int(_SINGLY_MS / max(call_ms, 1e-4))))
-        self._alone = min(self._room, alone, self._few, max(1, memory // (_SINGLY_COPIES * max(layout.stride, 1))))
+        spare = memory - 2 * layout.size(self._room)
+        self._alone = min(self._room, alone, self._few, max(1, spare // (_SINGLY_COPIES * max(layout.stride, 1))))
         self._how_it_lies = json.dumps(layout.to_json())
         self._cold_too = False  # whether inputs of some calls alone stay cold
         self._singles = 0  # calls that went through alone
@@ -244,7 +248,7 @@ class Seat:
         alike."""
         assert self._bare is not None
         if self._unchanged is None:
-            self._unchanged = self._bare.slots.unchanged(self.case.packed, self._room)
+            self._unchanged = self._ground.slots.unchanged(self.case.packed, self._room)
         if self._idle is None:
             self._idle = self._empties.enter(self._bare, self._timeout_s)
             self._entered.append(self._idle)

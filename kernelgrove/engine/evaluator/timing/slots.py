@@ -114,8 +114,8 @@ class Slots:
         return Filled(packed, right, kept)
 
     def unchanged(self, packed: bytes, calls: int) -> Filled:
-        """As much to complete as ``fill`` leaves, of what is there already."""
-        return Filled([packed] * calls, [self.flat(slot, calls).clone() for slot in self.layout.inputs])
+        """As much for others to complete as ``fill`` leaves: what lies here, whatever it is."""
+        return Filled([packed] * calls, [self.flat(slot, calls) for slot in self.layout.inputs])
 
     def complete(self, filled: Filled, calls: int) -> None:
         """Put the right inputs of the first *calls* calls in their places."""

@@ -48,8 +48,10 @@ class Busy(threading.Thread):
             return
 
 
-def judge_all(pool: Pool, candidates: list[Candidate], beating: bool) -> list[EvaluationResult]:
-    """*beating*: each is told the best time of its problem so far, as in a search: what cannot beat it is screened."""
+def judge_all(pool: Pool, candidates: list[Candidate], beating: bool) -> tuple[list[EvaluationResult], list[float]]:
+    """What was found of each, and when one after the other was known, by the monotonic clock. *beating*: each is told
+    the best time of its problem so far, as in a search: what cannot beat it is screened."""
+    known: list[float] = []
     names = list(dict.fromkeys(candidate.problem for candidate in candidates))
     best: dict[str, float] = {}
 
@@ -57,13 +59,14 @@ def judge_all(pool: Pool, candidates: list[Candidate], beating: bool) -> list[Ev
         beat = best.get(candidate.problem) if beating else None
         instance = instances[candidate.problem]
         found = pool.evaluate(EvaluationRequest(instance, candidate.code, timeout_s=30.0, best_ms=beat))
+        known.append(time.monotonic())
         if found.time_ms is not None:
             best[candidate.problem] = min(found.time_ms, best.get(candidate.problem, found.time_ms))
         return found
 
     with ThreadPoolExecutor(pool.parallel) as threads:
         instances = dict(zip(names, threads.map(lambda name: pool.prepare(load(name)), names), strict=True))
-        return list(threads.map(judge, candidates))
+        return list(threads.map(judge, candidates)), sorted(known)
 
 
 def main() -> None:
@@ -94,7 +97,7 @@ def first(
     with Pool(device, parallel=parallel) as pool:
         busy = Busy()
         busy.start()
-        results = judge_all(pool, candidates, beating)
+        results, known = judge_all(pool, candidates, beating)
         wall = time.monotonic() - started
         busy.stopped.set()
         at_once = pool.parallel
@@ -102,6 +105,10 @@ def first(
     sealed = sum(found.timing == "sealed" for found in results)
     print(f"{sealed} timed under seal, {sum(found.timing == 'screened' for found in results)} screened alone")
     print(f"{len(candidates)} candidates, {at_once} at once, {os.cpu_count()} cores: {wall:.1f} s, {rate:.0f} a minute")
+    timed = [at - started for at in known]
+    half = len(timed) // 2
+    later = 60 * (len(timed) - half) / (timed[-1] - timed[half - 1])
+    print(f"half of them were known after {timed[half - 1]:.1f} s, the others at {later:.0f} a minute")
     if busy.samples:
         print(f"the GPU was busy {statistics.fmean(busy.samples):.0f} % of that time ({len(busy.samples)} samples)")
     seconds: Counter[str] = Counter()

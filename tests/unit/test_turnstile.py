@@ -25,6 +25,7 @@ from kernelgrove.engine.evaluator.inside.turnstile import Turnstile as OfWorker
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected
 from kernelgrove.engine.evaluator.timing.slots import Layout, Slots
 from kernelgrove.engine.evaluator.timing.turnstile import Kernels, Turnstile
+from kernelgrove.engine.evaluator.wire import page as of_page
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
 from kernelgrove.engine.evaluator.wire.kernels import Image
 from kernelgrove.engine.evaluator.wire.page import Page
@@ -283,6 +284,23 @@ def test_tokens_wrap_around():
     assert page.is_done(0xFFFFFFFE) and page.is_done(0xFFFFFFFD) and not page.is_done(0xFFFFFFFF)
     page.give_up(1)
     assert page.is_done(0xFFFFFFFF) and page.is_done(1) and not page.is_done(2)
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_key_is_there_before_go_on_hosts_of_any_kind(monkeypatch: pytest.MonkeyPatch, in_order: bool):
+    """Whoever saw go and no key yet would compute on inputs that are still masked, and be wrong."""
+    monkeypatch.setattr(of_page, "_IN_ORDER", in_order)
+    page, seen = Page.create(), []
+
+    def look(what: str) -> None:
+        seen.append((what, ctypes.c_uint64.from_address(page.key_address(2) + page._at).value, page._go.value))
+
+    page._held = SimpleNamespace(release=lambda: look("let go"), acquire=lambda: look("taken"))  # type: ignore[assignment]
+    page.let(2, 7, 99)
+    assert seen == ([] if in_order else [("let go", 99, 0), ("taken", 99, 0)]) and page._go.value == 7
+    seen.clear()
+    page.digests(1)
+    assert [what for what, *_ in seen] == ([] if in_order else ["let go", "taken"])
 
 
 def test_a_worker_lets_go_of_the_page_before_the_arena():

@@ -7,6 +7,8 @@ are and *done*. No message is sent and no context of the GPU changed meanwhile. 
 from __future__ import annotations
 
 import ctypes
+import platform
+import threading
 
 from .arena import CpuArena
 from .driver import call, driver
@@ -17,6 +19,8 @@ CALLS, DIGESTS = 24, 1024
 _GO, _DONE, _KEYS, _DIGESTS, _SIZE = 0, 128, 1024, 4096, 16384  # bytes; go and done have cache lines of their own
 _KEY_STRIDE = 128  # lines of their own: a line that was read may be kept
 _DEVICE_MAP = 2  # CU_MEMHOSTREGISTER_DEVICEMAP
+#: Whether two stores, or two loads, are seen in the order in which a program makes them.
+_IN_ORDER = platform.machine().lower() in ("x86_64", "amd64")
 
 
 class Page:
@@ -28,6 +32,8 @@ class Page:
         self._go = ctypes.c_uint32.from_address(self._at + _GO)
         self._done = ctypes.c_uint32.from_address(self._at + _DONE)
         self._device = 0  # its address on the GPU, where it is registered
+        self._held = threading.Lock()
+        self._held.acquire()
 
     @staticmethod
     def create() -> Page:
@@ -47,6 +53,7 @@ class Page:
     def let(self, number: int, token: int, key: int) -> None:
         """Let call *number* of those that were made ready go: what is masked can be read with *key* (64 bits)."""
         ctypes.c_uint64.from_address(self._at + _KEYS + _KEY_STRIDE * number).value = key
+        self._fence()
         self._go.value = token & 0xFFFFFFFF
 
     def is_done(self, token: int) -> bool:
@@ -55,7 +62,15 @@ class Page:
 
     def digests(self, count: int) -> bytes:
         """The first *count* digests, of 8 bytes each, as they are now."""
+        self._fence()
         return ctypes.string_at(self._at + _DIGESTS, 8 * count)
+
+    def _fence(self) -> None:
+        """Whatever is stored or loaded after this comes after whatever was before, for the GPU too. Where hosts need
+        one, a lock that is let go and taken again is: Python has no other."""
+        if not _IN_ORDER:
+            self._held.release()
+            self._held.acquire()
 
     # ------------------------------------------------------------------------------------------- the worker's side
 

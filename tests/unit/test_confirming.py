@@ -133,7 +133,7 @@ def test_a_baseline_whose_worker_fails_is_nobodys_fault_and_is_made_again():
 
 
 def seat(
-    monkeypatch: pytest.MonkeyPatch, estimate_ms: float, room: int, fits: int, told: bool = False, l2: int = 1 << 20
+    monkeypatch: pytest.MonkeyPatch, estimate_ms: float, room: int, fits: int, l2: int = 1 << 20
 ) -> tuple[Seat, list[tuple[int, bool]]]:
     """A seat whose stream takes *fits* calls before it blocks; and what chunks it has tried."""
     tried: list[tuple[int, bool]] = []
@@ -178,7 +178,7 @@ def seat(
         believed=lambda ms, *_: ms,
     )
     made._empties, made._estimate_ms, made._timeout_s, made._alone = empties, estimate_ms, 1.0, 8
-    layout = SimpleNamespace(told=told, stride=512, size=lambda calls: 512 * calls)
+    layout = SimpleNamespace(stride=512, size=lambda calls: 512 * calls)
     made._few, made._ground = 8, SimpleNamespace(slots=SimpleNamespace(layout=layout))  # type: ignore[assignment]
     made._sealed = SimpleNamespace(turnstile=SimpleNamespace(waited=False))  # type: ignore[assignment]
     made._stuck, made._kept, made._idle, made._empty, made._hasty = 0, None, None, None, 0
@@ -234,6 +234,9 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     sitting.trusted = False
     with pytest.raises(NoRoom):
         made(0.1, 15 * stride)
+    words = [SimpleNamespace(path=str(number), spec=None, value="a" * 90) for number in range(8)]
+    sitting.current = lambda _: SimpleNamespace(masters=[x], expected=[output, *words])
+    assert made(0.1, plenty)._room == 40_000 // (8 * (len('["str", ""]') + 92 + 16)), "a message has room for no more"
 
 
 def test_fewer_calls_are_tried_where_the_queue_is_full(monkeypatch: pytest.MonkeyPatch):
@@ -277,15 +280,6 @@ def test_a_forward_that_waits_only_when_called_alone_is_released_then(monkeypatc
     found = made.serial(None, 0.2)
     assert len(found) == 8 and not made.stall and {chunk.empty_ms for chunk in found} == {0.05}
     assert tried == [(1, True)] * 16 + [(1, False)] * 8, "it may have been the host that was slow once"
-
-
-def test_calls_whose_outputs_are_told_are_chunks_of_one(monkeypatch: pytest.MonkeyPatch):
-    """No digest in a page says what they are."""
-    made, tried = seat(monkeypatch, 0.2, room=128, fits=128, told=True)
-    found = made.serial(None, 0.2)
-    assert tried == [(1, True)] * 8 and {chunk.slack_ms for chunk in found} == {0.25}
-    made, tried = seat(monkeypatch, 0.2, room=128, fits=0, told=True)
-    assert len(made.serial(None, 0.2)) == 8 and tried == [(1, True)] + [(1, False)] * 8
 
 
 def test_serial_calls_go_on_where_one_is_late(monkeypatch: pytest.MonkeyPatch):

@@ -29,7 +29,7 @@ RIGHT: dict[Reply, dict[str, Any]] = {
     Reply.SEALED: {},
     Reply.QUEUED: {},
     Reply.FINISHED: {},
-    Reply.CLAIMED: {**DELIVERY, "claims": []},
+    Reply.CLAIMED: {**DELIVERY, "claims": [], "said": [[["float", "0.5"]]]},
 }
 
 
@@ -73,6 +73,8 @@ NAN, HUGE = float("nan"), 10**400
         (Reply.DELIVERED, {"claims": [-0.1]}),
         (Reply.DELIVERED, {"claims": [True]}),
         (Reply.CLAIMED, {"claims": {}}),
+        (Reply.CLAIMED, {"said": [["float"]]}),
+        (Reply.CLAIMED, {"said": [[["float", 0.5]]]}),
         (Reply.COUNTED, {"works": [{**WORK, "kind": "magic"}]}),
         (Reply.COUNTED, {"works": [{**WORK, "read_bytes": float("inf")}]}),
         (Reply.COUNTED, {"works": [{**WORK, "flops": {"fp32": NAN}}]}),

@@ -22,7 +22,7 @@ from kernelgrove.engine.evaluator.timing.sealing import Ground, Sealed
 from kernelgrove.engine.evaluator.timing.slots import Slots
 from kernelgrove.engine.evaluator.wire.arena import CpuArena, Slot
 from kernelgrove.engine.evaluator.wire.kernels import Image
-from kernelgrove.engine.evaluator.wire.protocol import Reply
+from kernelgrove.engine.evaluator.wire.protocol import ProtocolBreak, Reply
 from kernelgrove.model import Instance
 
 CALLS = 4
@@ -53,6 +53,7 @@ class Worker:
     def __init__(self, arena: CpuArena, call: Call) -> None:
         self.arena, self.call = arena, call
         self.told_s = 0.0  # what an answer to "claims" takes
+        self.said: list[Any] = [[] for _ in range(CALLS)]
 
     def send(self, op: str, fields: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
         if op == "queue":
@@ -76,7 +77,7 @@ class Worker:
     def ask(self, op: str, expected: Reply, timeout_s: float, fields: Any, blobs: Any = ()) -> dict[str, Any]:
         if op == "claims":
             time.sleep(self.told_s)
-        return {"claims": [0.1] * CALLS}
+        return {"claims": [0.1] * CALLS, "said": self.said}
 
 
 class Scene:
@@ -96,7 +97,6 @@ class Scene:
             bench=SimpleNamespace(device="cpu"),
             current=lambda number: self.case,
             delivered=lambda reply, case: None,
-            said=None,
         )
 
     def run(self) -> float:
@@ -170,12 +170,31 @@ def test_what_is_compared_is_what_was_there_when_the_clock_stopped(
 def test_an_output_that_is_no_tensor_is_handed_over_while_the_clock_runs(scene: Callable[..., Scene]):
     """It comes with the claims: who says that he is finished must not compute it until then."""
     made = scene("2 * x, int(x.numel())", twice)
-    made.sitting.said = [[], ["", None, "int", "12000"]]
+    made.worker.said = [[["int", "12000"]]] * CALLS
     made.worker.told_s = 0.5
     assert made.run() > 500
     plain = scene("2 * x", twice)
     plain.worker.told_s = 0.5
     assert plain.run() < 450
+
+
+def test_what_is_no_tensor_is_compared_of_each_call_that_is_looked_at(scene: Callable[..., Scene]):
+    """Of the last one alone, it would pay to leave the others out."""
+    right = [["int", "12000"]]
+    for wrong in range(CALLS):
+        made = scene("2 * x, int(x.numel())", twice)
+        made.worker.said = [[["int", "0"]] if number == wrong else right for number in range(CALLS)]
+        Round(made.sealed, made.sitting, CALLS, CALLS, None, made.pending).together(True, 0.0)
+        with pytest.raises(Wrong, match=r"in a timed call: output\[1\] is 0, expected 12000"):
+            made.pending.settle()
+
+
+@pytest.mark.parametrize("said", [[], [[]] * CALLS, [[["int", "12000"]] * 2] * CALLS])
+def test_who_leaves_words_out_breaks_the_protocol(scene: Callable[..., Scene], said: list[Any]):
+    made = scene("2 * x, int(x.numel())", twice)
+    made.worker.said = said
+    with pytest.raises(ProtocolBreak, match="what each call gave"):
+        made.run()
 
 
 def test_what_waits_to_be_compared_holds_no_round(scene: Callable[..., Scene]):

@@ -19,8 +19,9 @@ import torch
 
 from kernelgrove.engine.evaluator.checking.correctness import expect
 from kernelgrove.engine.evaluator.checking.judged_reference import Case
+from kernelgrove.engine.evaluator.checking.values import expect_value
 from kernelgrove.engine.evaluator.inside import turnstile as of_worker
-from kernelgrove.engine.evaluator.inside.chunks import Chunks
+from kernelgrove.engine.evaluator.inside.chunks import Call, Chunks
 from kernelgrove.engine.evaluator.inside.turnstile import Turnstile as OfWorker
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected
 from kernelgrove.engine.evaluator.timing.slots import Layout, Slots
@@ -87,6 +88,7 @@ class Stream:
         self.failed: BaseException | None = None
         self.seen: list[torch.Tensor] = []  # what lay in the places of the inputs before the key was there
         self.waits, self.stopped, self.left_s = False, False, 60.0
+        self.said: list[list[list[str | None]]] = []
         self.thread: threading.Thread | None = None
 
     # as a Worker
@@ -109,7 +111,7 @@ class Stream:
         return {}
 
     def ask(self, op: str, expected: Reply, timeout_s: float, fields: dict[str, Any]) -> dict[str, Any]:
-        return {"claims": []}
+        return {"claims": [], "said": self.said}
 
     @property
     def waiting(self) -> bool:
@@ -134,6 +136,11 @@ class Stream:
     def input(self, number: int) -> torch.Tensor:
         return self.slots.arena.view(self.slots.layout.inputs[0].moved(number * self.slots.layout.stride))
 
+    def says(self, number: int) -> list[list[str | None]]:
+        """The largest element of a call's input, in words; kept for the reply."""
+        self.said.append([["float", repr(float(self.input(number).max()))]])
+        return self.said[-1]
+
     def output(self, number: int) -> torch.Tensor:
         slot = self.slots.layout.outputs[0][1]
         assert slot is not None
@@ -142,13 +149,14 @@ class Stream:
 
 def honest(stream: Stream, number: int) -> None:
     stream.output(number).copy_(2 * stream.input(number) + 1)
-    stream.turnstile.leave(number)
+    stream.turnstile.leave(number, stream.says(number) if stream.slots.layout.talks else None)
 
 
 class Judge:
-    def __init__(self, call: Callable[[Stream, int], None]) -> None:
+    def __init__(self, call: Callable[[Stream, int], None], talks: bool = False) -> None:
         x, (rows, columns) = torch.zeros(9, 130), (9, 130)
         expected = [expect("", x, x.double(), 1, "none", False)]
+        expected += [expect_value("[1]", 0.5, 0.5, 1e-6, False, 0.0)] if talks else []
         layout = Layout.of(Case(None, 0, [x], b"", frozenset(), expected, 0, True))  # type: ignore[arg-type]
         self.slots = Slots(CpuArena.create(layout.size(CALLS)), layout)
         self.page = Page.create()
@@ -223,13 +231,29 @@ def test_outputs_have_to_be_there_when_they_are_called_done(judge: Callable[...,
 def test_outputs_stay_as_they_were_said_to_be(judge: Callable[..., Judge]):
     def batched(stream: Stream, number: int) -> None:
         """Says something of each call, and computes all when it has the last one's inputs."""
-        stream.turnstile.leave(number)
+        stream.turnstile.leave(number, None)
         if number == CALLS - 1:
             for each in range(CALLS):
                 stream.output(each).copy_(2 * stream.input(each) + 1)
 
     with pytest.raises(Rejected, match="outputs changed"):
         judge(batched).run()
+
+
+def test_what_is_no_tensor_has_to_be_there_when_a_call_is_done_too(judge: Callable[..., Judge]):
+    made = judge(honest, talks=True)
+    assert len(made.run()) == CALLS and len(made.worker.said) == CALLS
+
+    def later(stream: Stream, number: int) -> None:
+        """The words for all calls once the last one's inputs are there."""
+        stream.output(number).copy_(2 * stream.input(number) + 1)
+        stream.turnstile.leave(number, [["float", "0.0"]])
+        if number == CALLS - 1:
+            for each in range(CALLS):
+                stream.says(each)
+
+    with pytest.raises(Rejected, match="outputs changed"):
+        judge(later, talks=True).run()
 
 
 def test_a_call_that_fails_says_so(judge: Callable[..., Judge]):
@@ -276,6 +300,25 @@ def test_a_stream_is_left_waiting_by_no_failure(judge: Callable[..., Judge], mon
     assert made.worker.thread is not None
     made.worker.thread.join(5)
     assert not made.worker.thread.is_alive()
+
+
+def test_each_call_says_what_is_no_tensor_before_the_next_one():
+    made, left = object.__new__(Chunks), []
+    event = SimpleNamespace(record=lambda: None, elapsed_time=lambda end: 0.25)
+    made._events, made._parity = [(event, event)] * 3, SimpleNamespace(before_call=lambda: None)  # type: ignore[assignment]
+    outputs, wanted = torch.zeros(3, 2), [["[0]", [0, 8, [2], [1], "float32"]], ["[1]", None]]
+    calls = [Call(number, wanted, [outputs[number], None]) for number in range(3)]
+    through: Any = SimpleNamespace(enter=lambda number: None, leave=lambda number, said: left.append((number, said)))
+    loop = made._looping(lambda number: [("[0]", torch.full((2,), float(number))), ("[1]", number / 2)])
+    loop(calls, through)
+    made._calls = calls
+    said = [[["float", "0.0"]], [["float", "0.5"]], [["float", "1.0"]]]
+    found = made.claims()
+    assert found["said"] == said and found["claims"] == [0.25] * 3 and found["copied"]
+    assert left == list(enumerate(said)) and outputs.tolist() == [[0, 0], [1, 1], [2, 2]]
+    plain = [Call(number, wanted[:1], [outputs[number]]) for number in range(3)]
+    made._looping(lambda number: [("[0]", torch.ones(2))])(plain, through)
+    assert left[3:] == [(number, None) for number in range(3)] and made._said == []
 
 
 def test_tokens_wrap_around():

@@ -45,6 +45,7 @@ class Chunks:
         self._calls: list[Call] = []
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._report: dict[str, Any] = {}
+        self._said: list[handover.Said] = []  # of each call so far, where something of it is no tensor
         self._loop: Callable[[], None] | None = None
 
     def queue(self, plan: Mapping[str, Any], packed: bytes, forward: Callable[[Any], Any] | None) -> None:
@@ -87,11 +88,11 @@ class Chunks:
         torch.cuda.synchronize()
 
     def claims(self) -> dict[str, Any]:
-        """What the last output was, and what the events say of each call, in ms."""
+        """What the last output was, what the events say of each call, in ms, and what of its output is no tensor."""
         pairs = self._events[: len(self._calls)] if self._report["copied"] else []
         claims = [round(start.elapsed_time(end), 6) for start, end in pairs]
         self._calls = []
-        return {**self._report, "claims": claims}
+        return {**self._report, "claims": claims, "said": self._said}
 
     def close(self) -> None:
         """Let go of its memory."""
@@ -124,6 +125,8 @@ class Chunks:
 
         def loop(calls: Sequence[Call], turnstile: Turnstile | None = None) -> None:
             leaves: handover.Leaves = []
+            self._said = []
+            talks = any(target is None for target in calls[0].targets)
             gc.disable()
             try:
                 for number, (call, (start, end)) in enumerate(zip(calls, events, strict=False)):
@@ -139,8 +142,10 @@ class Chunks:
                             turnstile.give_up(len(calls))
                         return
                     handover.copy(leaves, call.targets)
+                    if talks:
+                        self._said.append(handover.said(leaves, call.targets))
                     if turnstile is not None:
-                        turnstile.leave(number)
+                        turnstile.leave(number, self._said[-1] if talks else None)
             finally:
                 gc.enable()
             self._report = handover.report(leaves, copied=True)
@@ -151,7 +156,8 @@ class Chunks:
 def _idle(call: Call, waits: bool) -> Callable[[Any], handover.Leaves]:
     """What computes nothing: its outputs are there before it is asked. *waits*: it waits for its stream meanwhile."""
     pairs = zip(call.wanted, call.targets, strict=True)
-    ready = [(path, None if target is None else torch.empty_like(target)) for (path, _), target in pairs]
+    # A number takes as long to tell as a candidate's does.
+    ready = [(path, 1 / 3 if target is None else torch.empty_like(target)) for (path, _), target in pairs]
 
     def leaves_of(inputs: Any) -> handover.Leaves:
         if waits:

@@ -13,6 +13,8 @@ from ..wire.structure import DESCRIBED, described, label
 #: The leaves of an output with their paths (``structure.flatten``), and what the judge wants: path and slot of each.
 Leaves = Sequence[tuple[str, Any]]
 Wanted = Sequence[Any]
+#: Kind and value (``structure.described``) of each leaf of a call's output that is no tensor.
+Said = list[list[str | None]]
 
 
 def describe(leaves: Leaves) -> list[list[Any]]:
@@ -47,6 +49,12 @@ def copy(leaves: Leaves, targets: Sequence[torch.Tensor | None]) -> None:
         for (_path, leaf), target in zip(leaves, targets, strict=True):
             if target is not None:
                 target.copy_(leaf.detach())
+
+
+def said(leaves: Leaves, targets: Sequence[torch.Tensor | None]) -> Said:
+    """Kind and value of each of *leaves*, which fit, that is no tensor."""
+    pairs = zip(leaves, targets, strict=True)
+    return [list(described(leaf)) for (_path, leaf), target in pairs if target is None]
 
 
 def report(leaves: Leaves, copied: bool) -> dict[str, Any]:

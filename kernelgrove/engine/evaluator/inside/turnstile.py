@@ -12,6 +12,7 @@ import torch
 from ..wire.arena import CudaArena
 from ..wire.kernels import Image, Kernel, loaded
 from ..wire.page import Page
+from ..wire.structure import fingerprint
 
 
 class Turnstile:
@@ -55,9 +56,12 @@ class Turnstile:
             blocks, quarter = -(-masked["blocks"] // every), c_int32(masked["quarter"])
             self._kernels[0].launch(blocks, self._stream, words, key, quarter, c_int32(every))
 
-    def leave(self, number: int) -> None:
-        """Queue what has to be after it."""
+    def leave(self, number: int, said: Sequence[Sequence[str | None]] | None) -> None:
+        """Queue what has to be after it. *said*: what of its output is no tensor (None: nothing ever is). Of that a
+        fingerprint is there before the call is called done."""
         assert self._kernels is not None
+        if said is not None:
+            self._page.say(number, fingerprint(said))
         digested = self._plan["digested"]
         if digested["blocks"]:
             words = c_uint64(self._arena.address + digested["start"] + number * self._stride)

@@ -48,12 +48,11 @@ class Round:
         on wrong inputs; it is checked besides, as it might be answered with what came of these."""
         self.sealed, self.sitting, self.calls, self.allclose = sealed, sitting, calls, allclose
         self._pending = pending
+        self._said: list[list[list[Any]]] = []  # by calls: kinds and values of what is no tensor
         self.slots = slots = sealed.ground.slots
         self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
         if checked and rehearsed:
             self.watched.add(0)
-        if checked and slots.layout.told:
-            self.watched.add(calls - 1)  # what is no tensor is told of the last call alone
         self.filled = slots.fill(_draws(sitting, calls, singly), calls, self.watched)
         slots.poison(calls)
 
@@ -95,6 +94,9 @@ class Round:
         claims = finite_floats(reply.get("claims"), self.calls)
         if len(claims) != self.calls or min(claims) <= 0:
             raise ProtocolBreak(f"the worker gave {len(claims)} times for {self.calls} calls, or a time of zero")
+        self._said, silent = reply["said"], [path for path, slot in self.slots.layout.outputs if slot is None]
+        if silent and [len(said) for said in self._said] != [len(silent)] * self.calls:
+            raise ProtocolBreak("the worker does not say what each call gave")
         return claims
 
     def _are_written(self, sample: list[torch.Tensor]) -> None:
@@ -114,7 +116,7 @@ class Round:
         pairs = zip(given, self.filled.right, strict=True)
         changed = {index for index, (now, right) in enumerate(pairs) if not _are_alike(now, right[number])}
         outputs = slots.views(copied)
-        said = sitting.said if number == self.calls - 1 else None  # known of the last call alone
+        said = self._said[number] if slots.layout.talks else []
         size = copied.numel() + sum(tensor.numel() * tensor.element_size() for tensor in given)  # as they were drawn
         self._pending.add(lambda: _compare(sitting, drawn, changed, outputs, said, allclose), size)
 
@@ -134,7 +136,7 @@ def _compare(
     drawn: list[Any],
     changed: set[int],
     outputs: list[torch.Tensor | None],
-    said: list[Any] | None,
+    said: list[list[Any]],
     allclose: float | None,
 ) -> None:
     """Compare what a timed call made of *drawn*: which inputs it *changed*, its outputs, and what it said of those that
@@ -142,14 +144,13 @@ def _compare(
     case = sitting.reference.case_of(drawn, sitting.draw, secrets.randbits(31))
     if forbidden := changed - case.mutable:
         raise Rejected(f"forward changed input {min(forbidden)} in a timed call, which the reference leaves alone")
-    for leaf, (expected, output) in enumerate(zip(case.expected, outputs, strict=True)):
+    words = iter(said)
+    for expected, output in zip(case.expected, outputs, strict=True):
         if output is not None:
             found = compare(output, expected, allclose)
-        elif said is not None:
-            _path, _shape, kind, shown = said[leaf]
-            found = compare_value(kind, shown, expected, allclose)
         else:
-            continue
+            kind, shown = next(words)
+            found = compare_value(kind, shown, expected, allclose)
         if found.message:
             raise Wrong(Verdict(found.error, f"in a timed call: {found.message}"))
 

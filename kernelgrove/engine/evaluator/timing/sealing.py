@@ -132,7 +132,7 @@ class Sealed:
             torch.cuda.synchronize()
             self.worker.send("finish", {})
         self.worker.answer(Reply.FINISHED, self.timeout_s)
-        reply = self._claims() if ground.slots.layout.told else None  # what is no tensor is handed over with it
+        reply = self._claims() if ground.slots.layout.talks else None  # what is no tensor comes with it
         sample = ground.slots.sample(calls)
         torch.cuda.synchronize()
         wall_ms = (time.perf_counter() - started) * 1e3

@@ -12,6 +12,7 @@ from ..sittings.sitting import Sitting
 from ..wire.arena import CudaArena
 from ..wire.driver import CudaError
 from ..wire.protocol import ProtocolBreak
+from ..wire.structure import described
 from ..workers.handle import WorkerFailed
 from .empties import Empties
 from .figures import (
@@ -20,7 +21,6 @@ from .figures import (
     RESOLUTION_MS,
     SERIAL_HOST_MS,
     SERIAL_MS,
-    SERIAL_TOLD_MS,
     Chunk,
     alone_ms,
     calls_a_chunk,
@@ -45,6 +45,7 @@ _LEAST_WORK_MS = 0.5  # in a chunk: with less, what a change of context takes is
 _OVERESTIMATED = 4  # times what calls take: their number is chosen anew
 _TRIES = 2  # at queueing a chunk, with ever fewer calls
 _UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
+_SAID = 40_000  # bytes that a message has for what all calls gave that is no tensor
 _QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
 
 
@@ -110,7 +111,8 @@ class Seat:
         launches = sitting.launches + 2 + len(self.case.expected)
         queue, alone = (max(1, 2 * _QUEUE // (2 * each + 1)) for each in (launches, launches + 4))
         call_ms, self._queue = call_ms or estimate_ms, queue
-        self._bounds = (AIM_MS, layout.stride, room, max(queue, _UNQUEUED))
+        words = sum(len(json.dumps(described(each.value))) + 16 for each in self.case.expected if each.spec is None)
+        self._bounds = (AIM_MS, layout.stride, room, min(max(queue, _UNQUEUED), _SAID // max(words, 1)))
         self._room = calls_a_chunk(call_ms, *self._bounds)
         while True:
             try:
@@ -265,7 +267,7 @@ class Seat:
         self._cold_too = size > l2_bytes(self.device)
         for wanted in (self._few, *_SINGLY[1:]):
             while len(found) < wanted:
-                found += self._told_alone(allclose) if self._ground.slots.layout.told else self._alone_once(allclose)
+                found += self._alone_once(allclose)
             if alone_ms(found) <= claim_ms + serial_delta(claim_ms, found):
                 break
         return found
@@ -292,14 +294,3 @@ class Seat:
             return []
         slack_ms = SERIAL_MS if queued else SERIAL_HOST_MS
         return [replace(chunk, slack_ms=slack_ms) for chunk in found]
-
-    def _told_alone(self, allclose: float | None) -> list[Chunk]:
-        """A chunk of one call: what is no tensor is told in a message, and has no digest."""
-        try:
-            with self._empties.still():
-                empty_ms = self._empty_chunk(1)
-            calls = Round(self._sealed, self.sitting, 1, 1, allclose, self.pending, singly=True)
-            return [replace(calls.together(self.stall, empty_ms), slack_ms=SERIAL_TOLD_MS)]
-        except Stuck:
-            self.release()
-            return []

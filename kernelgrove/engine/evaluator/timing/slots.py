@@ -44,8 +44,8 @@ class Layout:
         return Layout(inputs, outputs, end - ALIGNMENT)
 
     @property
-    def told(self) -> bool:
-        """Whether some output is no tensor: it is told in a message."""
+    def talks(self) -> bool:
+        """Whether some output is no tensor: it is said in a message."""
         return any(slot is None for _, slot in self.outputs)
 
     def size(self, calls: int) -> int:

@@ -34,6 +34,7 @@ from ..wire.arena import Arena
 from ..wire.kernels import Image, Kernel
 from ..wire.page import CALLS, Page
 from ..wire.protocol import Reply
+from ..wire.structure import fingerprint
 from ..workers.handle import Worker, WorkerTimeout
 from .masking import BLOCK, images, parts, sparsely
 from .memory import l2_bytes
@@ -53,11 +54,13 @@ _ARRIVAL_S = 0.0003  # in which the host of a forward that waits for its stream 
 @dataclass(frozen=True)
 class Passed:
     """Calls that went through: what the worker says of them, the judge's clock from *go* to *done* of each in ms, the
-    digests of its outputs at that moment, and the judge's own copy of all outputs: (calls, bytes)."""
+    digests of its outputs at that moment, fingerprints of those that are no tensors, and the judge's own copy of all
+    outputs: (calls, bytes)."""
 
     reply: dict[str, Any]
     walls_ms: list[float]
     digests: list[bytes]
+    said: list[bytes]
     keys: torch.Tensor
     outputs: torch.Tensor
 
@@ -146,8 +149,8 @@ class Turnstile:
             self.release()
             raise
         self._token = (self._token + calls + 1) & _MASK_32
-        walls, digests = zip(*passed, strict=True)
-        return Passed(reply, list(walls), list(digests), on_device, outputs)
+        walls, digests, said = zip(*passed, strict=True)
+        return Passed(reply, list(walls), list(digests), list(said), on_device, outputs)
 
     def release(self) -> None:
         """Let go whatever waits: a stream that is left waiting would hold its worker's last moments up."""
@@ -167,7 +170,7 @@ class Turnstile:
         self._queued = True
         return True
 
-    def _let_all(self, keys: list[int]) -> list[tuple[float, bytes]]:
+    def _let_all(self, keys: list[int]) -> list[tuple[float, bytes, bytes]]:
         began = time.perf_counter()
         self._until_s = began + min(self._timeout_s, self.worker.left_s)
         try:
@@ -185,8 +188,9 @@ class Turnstile:
         finally:
             self.worker.left_s -= time.perf_counter() - began
 
-    def _let(self, number: int, key: int) -> tuple[float, bytes]:
-        """Let call *number* go, and see it done: what it took in ms, and the digests of its outputs."""
+    def _let(self, number: int, key: int) -> tuple[float, bytes, bytes]:
+        """Let call *number* go, and see it done: what it took in ms, the digests of its outputs and the fingerprint of
+        those that are no tensors."""
         page, token, count = self._page, (self._token + number) & _MASK_32, self._digested["blocks"]
         now = started = time.perf_counter()
         page.let(number, token, key)
@@ -196,8 +200,8 @@ class Turnstile:
         if not done:
             with _undisturbed(False):
                 self._until(token)
-        digests = page.digests(count)  # whoever says done too early has them too late
-        return (time.perf_counter() - started) * 1e3, digests
+        digests, said = page.digests(count), page.said(number)  # whoever says done too early has them too late
+        return (time.perf_counter() - started) * 1e3, digests, said
 
     def _until(self, token: int) -> None:
         """Wait until that is done which takes long, or has failed: the worker says so later. Raises what its end
@@ -215,6 +219,8 @@ class Turnstile:
 
     def verify(self, passed: Passed) -> None:
         """The outputs are those that were there when they were called done. Raises Rejected."""
+        if self.slots.layout.talks and [fingerprint(said) for said in passed.reply["said"]] != passed.said:
+            raise Rejected(CHANGED)
         blocks, calls = self._digested["blocks"], len(passed.digests)
         if not blocks:
             return

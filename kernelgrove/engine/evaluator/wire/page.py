@@ -12,11 +12,12 @@ import threading
 
 from .arena import CpuArena
 from .driver import call, driver
+from .structure import FINGERPRINT
 
 #: So many calls at most can be made ready at once, and so many digests say what one call's outputs are.
 CALLS, DIGESTS = 24, 1024
 
-_GO, _DONE, _KEYS, _DIGESTS, _SIZE = 0, 128, 1024, 4096, 16384  # bytes; go and done have cache lines of their own
+_GO, _DONE, _SAID, _KEYS, _DIGESTS, _SIZE = 0, 128, 512, 1024, 4096, 16384  # bytes; go and done have lines of their own
 _KEY_STRIDE = 128  # lines of their own: a line that was read may be kept
 _DEVICE_MAP = 2  # CU_MEMHOSTREGISTER_DEVICEMAP
 #: Whether two stores, or two loads, are seen in the order in which a program makes them.
@@ -65,6 +66,10 @@ class Page:
         self._fence()
         return ctypes.string_at(self._at + _DIGESTS, 8 * count)
 
+    def said(self, number: int) -> bytes:
+        """The fingerprint of what call *number* gave that is no tensor, as it is now; after ``digests``."""
+        return ctypes.string_at(self._at + _SAID + FINGERPRINT * number, FINGERPRINT)
+
     def _fence(self) -> None:
         """Whatever is stored or loaded after this comes after whatever was before, for the GPU too. Where hosts need
         one, a lock that is let go and taken again is: Python has no other."""
@@ -88,6 +93,11 @@ class Page:
     def say_done(self, stream: int, token: int) -> None:
         """In *stream*. Raises CudaError."""
         call(driver().cuStreamWriteValue32_v2, stream, self._device + _DONE, token & 0xFFFFFFFF, 0)
+
+    def say(self, number: int, fingerprint: bytes) -> None:
+        """Of call *number*, which is not yet said to be done."""
+        ctypes.memmove(self._at + _SAID + FINGERPRINT * number, fingerprint, FINGERPRINT)
+        self._fence()
 
     def give_up(self, token: int) -> None:
         """Let nobody wait for calls up to *token*, which will not be made."""

@@ -176,5 +176,12 @@ _FORMS: dict[Reply, tuple[_Fields, _Fields]] = {
     Reply.SEALED: (_NONE, _NONE),
     Reply.QUEUED: (_NONE, _NONE),
     Reply.FINISHED: (_NONE, _NONE),
-    Reply.CLAIMED: ({**_DELIVERY, "claims": _list(_number, 10_000)}, _NONE),
+    Reply.CLAIMED: (
+        {
+            **_DELIVERY,
+            "claims": _list(_number, 10_000),
+            "said": _list(_list(_row(_text(_NAME), _maybe(_text(_NAME))), 64), 10_000),
+        },
+        _NONE,
+    ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import numbers
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 #: Leaves of an output that a worker describes, and characters of a path or value in such a description.
 DESCRIBED = 64
 _LONGEST = 100
+FINGERPRINT = 16  # bytes
 
 
 def flatten(value: Any, path: str = "", ordered: bool = False) -> list[tuple[str, Any]]:
@@ -46,6 +48,11 @@ def described(leaf: Any) -> tuple[str, str | None]:
     if isinstance(leaf, bytes):
         return "bytes", label(bytes.__repr__(leaf))
     return type(leaf).__name__, None
+
+
+def fingerprint(said: Sequence[Sequence[str | None]]) -> bytes:
+    """Of kinds and values as ``described`` gives them, before a message or after: FINGERPRINT bytes."""
+    return hashlib.blake2b(json.dumps(said).encode(), digest_size=FINGERPRINT).digest()
 
 
 def label(text: str) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from gpu_problems import scaled_relu
@@ -88,3 +89,15 @@ print(torch.cuda.memory_reserved() >> 20)
     environment = {**os.environ, "PYTORCH_CUDA_ALLOC_CONF": pools._ALLOCATOR}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) == 512, "MiB; small tensors hold what they were cut out of"
+
+
+def test_a_compiled_baseline_is_measured_once_for_all_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KERNELGROVE_CACHE", str(tmp_path))
+    kept = []
+    for _ in range(2):
+        with Pool("cuda:0", parallel=1) as judge:
+            instance = judge.prepare(scaled_relu(1024, 4096))
+            found = judge.evaluate(EvaluationRequest(instance, PLAIN, backend="torch"))
+        assert found.outcome is Outcome.OK and found.baselines["compile"], found.message
+        kept.append(found.detail["baselines"]["compile"])
+    assert kept[0] == kept[1] and kept[0]["measured_at"]

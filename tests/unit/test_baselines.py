@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from kernelgrove.engine.evaluator.sittings.sitting import Again
 from kernelgrove.engine.evaluator.timing import baselines
 from kernelgrove.engine.evaluator.timing.baselines import Shelf
-from kernelgrove.engine.evaluator.timing.compiled import Over
+from kernelgrove.engine.evaluator.timing.compiled import Compiled, Over
 from kernelgrove.engine.evaluator.turns.locks import Turns
 from kernelgrove.engine.evaluator.turns.tenancy import Tenancy
 from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
@@ -76,6 +77,13 @@ def test_a_compiled_baseline_without_memory_costs_a_candidate_its_ratio_and_noth
     found: Future[Over] = Future()
     found.set_result(Over(2.0))
     assert Over.of(found).value == 2.0
+
+
+def test_a_ratio_that_was_found_is_there_for_the_next_judge(tmp_path: Path):
+    compiled = Compiled(None, None, None, None, tmp_path)  # type: ignore[arg-type]
+    for found in (Over(2.0, (1.9, 2.1), measured_at="today"), Over(3.0, None, "screened", "today")):
+        compiled._write("whole", found)
+        assert compiled._read("whole") == found
 
 
 def test_the_worker_that_computes_nothing_is_made_while_nobody_is_timed(monkeypatch: pytest.MonkeyPatch):

@@ -145,9 +145,8 @@ class Compiled:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
             self._folder.mkdir(parents=True, exist_ok=True)
             part = self._folder / f"{key}.{os.getpid()}.part"
-            part.write_text(
-                json.dumps({"value": over.value, "interval": over.interval, "measured_at": over.measured_at})
-            )
+            kept = {"value": over.value, "interval": over.interval, "note": over.note, "measured_at": over.measured_at}
+            part.write_text(json.dumps(kept))
             part.replace(self._folder / f"{key}.json")
 
 

@@ -86,6 +86,12 @@ def test_a_ratio_that_was_found_is_there_for_the_next_judge(tmp_path: Path):
         assert compiled._read("whole") == found
 
 
+def test_a_ratio_for_which_memory_was_short_is_not_kept(tmp_path: Path):
+    compiled = Compiled(None, None, None, None, tmp_path)  # type: ignore[arg-type]
+    compiled._write("short", Over(2.0, None, "screened", passing=True))
+    assert compiled._read("short") is None and not list(tmp_path.iterdir())
+
+
 def test_the_worker_that_computes_nothing_is_made_while_nobody_is_timed(monkeypatch: pytest.MonkeyPatch):
     """Whoever makes a context meanwhile would be seen in the time."""
     turns, made = Turns(), threading.Event()

@@ -213,9 +213,9 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
         reference=SimpleNamespace(fresh_inputs=list),
     )
 
-    def made(estimate_ms: float, memory: int) -> Seat:
+    def made(estimate_ms: float, memory: int, besides: int = 0) -> Seat:
         empties = SimpleNamespace(still=still, ground=FakeGround)
-        return Seat(sitting, empties, Pending(Held(0)), estimate_ms, memory, 1.0)  # type: ignore[arg-type]
+        return Seat(sitting, empties, Pending(Held(0)), estimate_ms, memory, 1.0, besides)  # type: ignore[arg-type]
 
     stride, plenty = 1 << 21, 1 << 33
     short = made(0.1, plenty)
@@ -232,11 +232,15 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     sitting.trusted = True
     assert made(0.1, (3 * 11 + 10) * stride)._room == 15, "nothing is subtracted from a baseline"
     sitting.trusted = False
+    assert made(0.1, (3 * 11 + 30) * stride, 20 * stride)._room == 10, "and for what is needed besides"
+    assert made(0.1, 11 * stride, 20 * stride)._room == 1, "which does not keep anybody from being timed"
     with pytest.raises(NoRoom):
-        made(0.1, 15 * stride)
+        made(0.1, 9 * stride)
     words = [SimpleNamespace(path=str(number), spec=None, value="a" * 90) for number in range(8)]
     sitting.current = lambda _: SimpleNamespace(masters=[x], expected=[output, *words])
-    assert made(0.1, plenty)._room == 40_000 // (8 * (len('["str", ""]') + 92 + 16)), "a message has room for no more"
+    assert made(0.1, plenty)._room == 40_000 // (8 * 240), "a message has room for no more"
+    words[:] = [SimpleNamespace(path=str(number), spec=None, value=0.5) for number in range(8)]
+    assert made(0.1, plenty)._room == 40_000 // (8 * (len('["float", "0.5"]') + 16))
 
 
 def test_fewer_calls_are_tried_where_the_queue_is_full(monkeypatch: pytest.MonkeyPatch):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from kernelgrove.engine.evaluator import cuda_bench
+from kernelgrove.engine.evaluator.cuda_bench import CudaBench
 from kernelgrove.engine.evaluator.pool import Pool
+from kernelgrove.engine.evaluator.timing.baselines import Eager
 from kernelgrove.engine.evaluator.timing.memory import memory_share, trim
-from kernelgrove.engine.evaluator.timing.pending import Held
+from kernelgrove.engine.evaluator.timing.pending import Held, Pending
+from kernelgrove.engine.evaluator.timing.seats import NoRoom
+from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
 
 GIB = 1 << 30
 
@@ -38,11 +44,49 @@ def test_a_share_counts_what_is_kept_of_freed_tensors_but_for_what_lies_between_
     assert memory_share(4, 0) == 15 * GIB
 
 
-def test_what_is_needed_besides_is_nobodys_share(device: SimpleNamespace):
-    held = Held(8 * GIB)
-    assert held.take(3 * GIB) and held.left == 5 * GIB
-    assert memory_share(5, 0, held.left) == 11 * GIB
-    assert memory_share(5, 0, 100 * GIB) == 0
+@pytest.mark.parametrize("fails", [1, 2])
+def test_where_memory_is_short_nothing_waits_to_be_compared_at_the_second_try(
+    device: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, fails: int
+):
+    tries: list[tuple[int, int, bool]] = []
+
+    class Seat:
+        def __init__(self, sitting: object, empties: object, pending: Pending, *rest: Any, call_ms: object) -> None:
+            _estimate_ms, memory, _limit_s, besides = rest
+            tries.append((memory, besides, pending.waits))
+            if len(tries) <= fails:
+                raise NoRoom
+
+        def __enter__(self) -> Seat:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(cuda_bench, "Seat", Seat)
+    monkeypatch.setattr(cuda_bench, "confirm", lambda *_, anew: "found")
+    bench = CudaBench.__new__(CudaBench)
+    bench.index, held = 0, Held(8 * GIB)
+    bench.timing = SimpleNamespace(held=held, empties=SimpleNamespace(kept=GIB))  # type: ignore[assignment]
+    bench.exclusive = SimpleNamespace(still=None)  # type: ignore[assignment]
+    base = Eager.__new__(Eager)
+    base.seat = SimpleNamespace(to_come=3 * GIB)  # type: ignore[assignment]
+    forgotten: list[bool] = []
+    sitting: Any = SimpleNamespace(reference=SimpleNamespace(forget=lambda: forgotten.append(True)))
+    request: Any = SimpleNamespace(timeout_s=30.0, tolerance=None)
+    assert held.take(2 * GIB) and held.left == 6 * GIB
+    pending = Pending(held)
+    if fails == 2:
+        with pytest.raises(WorkerFailed, match="leaves no memory"):
+            bench._confirm(sitting, 1.0, base, pending, request)
+    else:
+        assert bench._confirm(sitting, 1.0, base, pending, request) == "found"  # type: ignore[comparison-overlap]
+    assert (
+        tries == [(61 * GIB, 9 * GIB, True), (61 * GIB, 3 * GIB, False)] and device.emptied == len(forgotten) == fails
+    )
+    compared: list[bool] = []
+    pending.add(lambda: compared.append(True), 1)
+    assert compared, "at once"
 
 
 def test_a_judges_pytorch_cuts_nothing_large_up():

@@ -89,3 +89,11 @@ def test_labels_are_short_ascii_and_tell_texts_apart():
 
 def test_references_return_no_more_than_a_worker_describes():
     assert COMPARED == DESCRIBED
+
+
+def test_a_random_value_of_another_kind_is_no_answer():
+    """Of one of the same kind any will do."""
+    expected = expect_value("", 7, None, LOWEST, True)
+    assert not compare_value("int", "8", expected).message
+    assert compare_value("str", "'8'", expected).message == "output is a str, expected the int 7"
+    assert not compare_value("int", "1", expect_value("", 0.7, None, LOWEST, True)).message

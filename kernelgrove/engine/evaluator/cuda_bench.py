@@ -215,10 +215,13 @@ class CudaBench:
         seat_of_eager, times_left, anew_left = base.seat if isinstance(base, Eager) else None, 2, 2
         call_ms: float | None = None
         while times_left:
-            besides = self.timing.held.left + (seat_of_eager.to_come if seat_of_eager is not None else 0)
-            memory, limit_s = memory_share(1, self.index, besides), request.timeout_s
+            pending.waits = times_left > 1  # what is short is not held
+            besides = self.timing.held.left if pending.waits else 0
+            besides += seat_of_eager.to_come if seat_of_eager is not None else 0
+            memory = memory_share(1, self.index) + self.timing.empties.kept
+            of = (sitting, self.timing.empties, pending, estimate_ms, memory, request.timeout_s, besides)
             try:
-                with Seat(sitting, self.timing.empties, pending, estimate_ms, memory, limit_s, call_ms=call_ms) as seat:
+                with Seat(*of, call_ms=call_ms) as seat:
                     return confirm(seat, seat_of_eager, request.tolerance, self.exclusive.still, anew=anew_left > 0)
             except Overestimated as found:
                 call_ms, anew_left = found.call_ms, anew_left - 1

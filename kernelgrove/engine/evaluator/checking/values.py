@@ -57,9 +57,11 @@ def _shaken(inputs: list[Any], seed: int) -> list[Any]:
 
 
 def compare_value(kind: str, shown: str | None, expected: Expected, allclose: float | None = None) -> Verdict:
-    """Compare what a worker says of a leaf (``structure.described``), whose kind is right, with what is expected."""
+    """Compare what a worker says of a leaf (``structure.described``) with what is expected."""
     name = f"output{expected.path}"
     wanted_kind, wanted = described(expected.value)
+    if kind != wanted_kind and (wanted_kind, kind) != ("float", "int"):
+        return Verdict(None, f"{name} is a {kind}, expected the {wanted_kind} {wanted}")
     if wanted_kind != "float":
         if shown == wanted or expected.random:
             return Verdict(None)

@@ -84,7 +84,7 @@ class Eager:
                 with laps.lap("calibrating"):
                     self.seat: Seat | None = None
                     if arena := commons.arena():
-                        self.seat = seat_of(self.sitting, timing, self.screened_ms, arena.size, request, arena)
+                        self.seat = seat_of(self.sitting, timing, self.screened_ms, arena.size, request, arena=arena)
                 if self.seat is None:
                     self.sitting.close()  # its memory is needed elsewhere
                 else:
@@ -112,10 +112,12 @@ def seat_of(
     estimate_ms: float,
     memory: int,
     request: EvaluationRequest,
+    besides: int = 0,
     arena: CudaArena | None = None,
 ) -> Seat | None:
+    of = (sitting, timing.empties, Pending(timing.held), estimate_ms, memory, request.timeout_s)
     try:
-        return Seat(sitting, timing.empties, Pending(timing.held), estimate_ms, memory, request.timeout_s, arena)
+        return Seat(*of, besides=besides, arena=arena)
     except NoRoom:
         return None
 

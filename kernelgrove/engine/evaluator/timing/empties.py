@@ -51,6 +51,11 @@ class Empties:
             self._arena = CudaArena.create(size, device)
         return Ground(case, calls, device, self._arena)
 
+    @property
+    def kept(self) -> int:
+        """Bytes that the next ground may use, or that are freed for it."""
+        return self._arena.size if self._arena is not None else 0
+
     def enter(self, ground: Ground, timeout_s: float) -> Sealed:
         self.start()
         assert self._worker is not None

@@ -15,10 +15,9 @@ def l2_bytes(device: int, otherwise: int = 50 << 20) -> int:
     return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)) or otherwise
 
 
-def memory_share(parts: int, device: int, besides: int = 0) -> int:
-    """Bytes of *device* that are available, divided among *parts* after so many bytes were set aside for what is needed
-    *besides*."""
-    return max(0, available(device) - besides) // parts
+def memory_share(parts: int, device: int) -> int:
+    """Bytes of *device* that are available, divided among *parts*."""
+    return available(device) // parts
 
 
 def trim(device: int) -> None:

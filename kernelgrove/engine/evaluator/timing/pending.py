@@ -44,11 +44,12 @@ class Pending:
         self._held = held
         self._compare: list[Callable[[], None]] = []
         self._sizes: list[int] = []
+        self.waits = True  # whether any may wait
         weakref.finalize(self, held.free, self._sizes)  # whoever is refused meanwhile is compared no further
 
     def add(self, compare: Callable[[], None], size: int) -> None:
         """*size*: bytes of the copies that *compare* holds. Where there is no room for them, it is done at once."""
-        if self._held.take(size):
+        if self.waits and self._held.take(size):
             self._sizes.append(size)
             self._compare.append(compare)
         else:

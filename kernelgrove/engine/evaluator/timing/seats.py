@@ -8,6 +8,7 @@ from types import TracebackType
 
 import torch
 
+from ..checking.correctness import Expected
 from ..sittings.sitting import Sitting
 from ..wire.arena import CudaArena
 from ..wire.driver import CudaError
@@ -46,6 +47,7 @@ _OVERESTIMATED = 4  # times what calls take: their number is chosen anew
 _TRIES = 2  # at queueing a chunk, with ever fewer calls
 _UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
 _SAID = 40_000  # bytes that a message has for what all calls gave that is no tensor
+_TEXT = 240  # of one text, however long it is (structure.label)
 _QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
 
 
@@ -79,12 +81,14 @@ class Seat:
         estimate_ms: float,
         memory: int,
         timeout_s: float,
+        besides: int = 0,
         arena: CudaArena | None = None,
         call_ms: float | None = None,
     ) -> None:
         """*pending*: where comparisons of timed calls wait until nobody is timed. *estimate_ms*: what a call takes with
         its host, about; *call_ms*: without it, where that is known. *memory*: bytes of the device that are for this
-        seat. *arena*: one to use, which others use in turn. Raises NoRoom."""
+        seat; so many *besides* are left where that leaves room for more than one call. *arena*: one to use, which
+        others use in turn. Raises NoRoom."""
         assert sitting.worker is not None
         self.sitting = sitting
         self.case = sitting.current(0)
@@ -102,16 +106,14 @@ class Seat:
         self.pending = pending
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
-        # Places for all calls, the empty worker's beside them, and the inputs that will come to lie there.
-        parts = 2 if sitting.trusted else 3
-        room = min(_MEMORY, arena.size if arena is not None else (memory - _WORKING * layout.stride) // parts)
+        room = arena.size if arena is not None else _room(memory, besides, layout, 2 if sitting.trusted else 3)
         if layout.size(2) > room:
             raise NoRoom
         # Before every second call is a launch more (inside/parity.py); around one that goes through alone are four.
         launches = sitting.launches + 2 + len(self.case.expected)
         queue, alone = (max(1, 2 * _QUEUE // (2 * each + 1)) for each in (launches, launches + 4))
         call_ms, self._queue = call_ms or estimate_ms, queue
-        words = sum(len(json.dumps(described(each.value))) + 16 for each in self.case.expected if each.spec is None)
+        words = sum(map(_words, self.case.expected))
         self._bounds = (AIM_MS, layout.stride, room, min(max(queue, _UNQUEUED), _SAID // max(words, 1)))
         self._room = calls_a_chunk(call_ms, *self._bounds)
         while True:
@@ -294,3 +296,21 @@ class Seat:
             return []
         slack_ms = SERIAL_MS if queued else SERIAL_HOST_MS
         return [replace(chunk, slack_ms=slack_ms) for chunk in found]
+
+
+def _room(memory: int, besides: int, layout: Layout, parts: int) -> int:
+    """Bytes for the places of all calls. *parts*: these, the empty worker's beside them (a baseline has none), and the
+    inputs that come to lie there. What is needed besides, and for drawing and comparing, makes room smaller, but not
+    smaller than for one call where there is any doubt that it is needed at once."""
+    wanted = (memory - besides - _WORKING * layout.stride) // parts
+    if wanted < layout.size(2) <= memory // (parts + 2):
+        wanted = layout.size(2)
+    return min(_MEMORY, wanted)
+
+
+def _words(expected: Expected) -> int:
+    """Bytes at most that a message has of it, where it is no tensor."""
+    if expected.spec is not None:
+        return 0
+    kind, shown = described(expected.value)
+    return _TEXT if kind in ("str", "bytes") else len(json.dumps([kind, shown])) + 16

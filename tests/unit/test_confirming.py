@@ -56,6 +56,7 @@ class FakeSeat:
         return Chunk((self.claim,) * 64, 0.6 + 64 * self.true[self.stall], 0.6)
 
     def serial(self, allclose: float | None, claim_ms: float) -> list[Chunk]:
+        self.asked = claim_ms
         alone = self.true[self.stall] if self.alone is None else self.alone
         return [Chunk((self.claim,), 0.02 + alone, 0.02, slack_ms=self.slack_ms)] * 8
 
@@ -101,6 +102,19 @@ def test_a_claim_that_neither_clock_bears_out_stays_refuted():
 def test_a_batch_is_seen_when_calls_come_one_at_a_time():
     found = confirmed(FakeSeat(0.01, 0.01, alone=0.9))
     assert found.figure.detail["clock"] == "serial" and found.figure.time_ms == pytest.approx(0.9)
+
+
+def test_whoever_claims_much_of_the_chunk_that_is_not_scored_is_not_believed_that_either():
+    """Calls alone would be held to it, and none of them be cold, as one such call fits into L2."""
+    boasting = FakeSeat(1000.0, 0.04)
+    confirmed(boasting)
+    assert boasting.asked == pytest.approx(0.04 + 0.2 / 64)
+    honest = FakeSeat(0.04, 0.05)
+    confirmed(honest)
+    assert honest.asked == pytest.approx(0.04)
+    released = FakeSeat(0.228, 0.280, released=0.230)
+    confirmed(released)
+    assert released.asked == pytest.approx(0.228)
 
 
 def test_a_baselines_claims_are_enough():
@@ -385,6 +399,8 @@ def test_of_a_chunk_that_fits_into_the_l2_no_call_is_cold(monkeypatch: pytest.Mo
     assert not any(chunk.cold for chunk in made.serial(None, 0.2))
     assert not any(chunk.cold for chunk in made.serial(None, 0.3))
     assert any(chunk.cold for chunk in made.serial(None, 0.1)), "had it not seemed to be slow, it would not fit"
+    made._bounds = (30.0, 512, 512 * 8, 256)
+    assert any(chunk.cold for chunk in made.serial(None, 0.1)), "had it left more memory, it would not fit"
 
 
 def test_one_slow_call_of_two_hides_no_other():

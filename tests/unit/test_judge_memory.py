@@ -12,10 +12,11 @@ import torch
 from kernelgrove.engine.evaluator import cuda_bench
 from kernelgrove.engine.evaluator.cuda_bench import CudaBench
 from kernelgrove.engine.evaluator.pool import Pool
+from kernelgrove.engine.evaluator.sittings.sitting import Rejected
 from kernelgrove.engine.evaluator.timing.baselines import Eager
 from kernelgrove.engine.evaluator.timing.memory import memory_share, trim
 from kernelgrove.engine.evaluator.timing.pending import Held, Pending
-from kernelgrove.engine.evaluator.timing.seats import NoRoom
+from kernelgrove.engine.evaluator.timing.seats import NoRoom, Overestimated
 from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
 
 GIB = 1 << 30
@@ -87,6 +88,37 @@ def test_where_memory_is_short_nothing_waits_to_be_compared_at_the_second_try(
     compared: list[bool] = []
     pending.add(lambda: compared.append(True), 1)
     assert compared, "at once"
+
+
+def test_who_is_overestimated_again_and_again_is_not_timed(monkeypatch: pytest.MonkeyPatch):
+    """The third seat would be one that nobody looks at."""
+    made: list[object] = []
+
+    class Seat:
+        def __init__(self, *_: object, call_ms: object) -> None:
+            made.append(call_ms)
+
+        def __enter__(self) -> Seat:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    def confirm(*_: object, anew: bool) -> None:
+        assert anew
+        raise Overestimated(4.0 ** -len(made))
+
+    monkeypatch.setattr(cuda_bench, "Seat", Seat)
+    monkeypatch.setattr(cuda_bench, "confirm", confirm)
+    monkeypatch.setattr(cuda_bench, "memory_share", lambda *_: 40 * GIB)
+    bench = CudaBench.__new__(CudaBench)
+    bench.index, held = 0, Held(8 * GIB)
+    bench.timing = SimpleNamespace(held=held, empties=SimpleNamespace(kept=0))  # type: ignore[assignment]
+    bench.exclusive = SimpleNamespace(still=None)  # type: ignore[assignment]
+    with pytest.raises(Rejected, match="three times over"):
+        request: Any = SimpleNamespace(timeout_s=1.0, tolerance=None)
+        bench._confirm(SimpleNamespace(), 1.0, "none", Pending(held), request)  # type: ignore[arg-type]
+    assert made == [None, 0.25, 0.0625]
 
 
 def test_a_judges_pytorch_cuts_nothing_large_up():

@@ -55,6 +55,8 @@ _HOPELESS = 1.15
 #: at once: one every 0.2 s; four: one every 0.16 s; twelve: one every 0.14 s, each after 1.7 s). And those that wait.
 _FORKS, _SPARES = 4, 6
 
+FICKLE = "calls took a fraction of what they had taken before, three times over: no chunk of them has the right size"
+
 #: This share of the device's memory may be held by timed calls that are still to be compared.
 _HELD = 12
 
@@ -222,10 +224,12 @@ class CudaBench:
             of = (sitting, self.timing.empties, pending, estimate_ms, memory, request.timeout_s, besides)
             try:
                 with Seat(*of, call_ms=call_ms) as seat:
-                    return confirm(seat, seat_of_eager, request.tolerance, self.exclusive.still, anew=anew_left > 0)
+                    return confirm(seat, seat_of_eager, request.tolerance, self.exclusive.still, anew=True)
             except Overestimated as found:
                 call_ms, anew_left = found.call_ms, anew_left - 1
                 pending.drop()
+                if anew_left < 0:
+                    raise Rejected(FICKLE) from None
                 continue
             except (NoRoom, CudaError, torch.OutOfMemoryError):
                 times_left -= 1  # with the error goes what every frame below it had in hand

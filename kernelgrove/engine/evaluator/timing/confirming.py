@@ -13,7 +13,7 @@ from ..sittings.sitting import Again
 from ..wire.protocol import ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 from .empties import Still
-from .figures import Chunk, Figure, Ratio, middle, ratio, sealed
+from .figures import RESOLUTION_MS, Chunk, Figure, Ratio, middle, ratio, sealed
 from .seats import Overestimated, Seat
 
 #: Chunks of each side: at least, at most.
@@ -52,7 +52,7 @@ def confirm(
     call_ms = max(claim_ms, first.bound_ms)
     if anew and candidate.is_too_small(call_ms):
         raise Overestimated(call_ms)
-    serial = [] if candidate.sitting.trusted else candidate.serial(allclose, claim_ms)
+    serial = [] if candidate.sitting.trusted else candidate.serial(allclose, _at_most_ms(first))
     for _ in range(_MOST):
         before = None
         if baseline is not None:
@@ -77,6 +77,12 @@ def confirm(
     return Confirmed(figure, ratio(pairs) if pairs else None, claim_ms, baseline_ms)
 
 
+def _at_most_ms(first: Chunk) -> float:
+    """What a call takes by the claims of a chunk that is not scored, but no more than the clock saw: whoever claimed too
+    much there would be held to that, and seem to need no cold calls."""
+    return min(statistics.median(first.claims), first.bound_ms + RESOLUTION_MS / len(first.claims))
+
+
 def _of_baseline(baseline: Seat) -> Chunk:
     if baseline.lost:
         raise BaselineLost("the baseline's worker had failed before")
@@ -93,6 +99,6 @@ def _released(candidate: Seat, allclose: float | None) -> Figure:
     clock holds here as it does there."""
     candidate.release(ahead=True)
     first = candidate.chunk(allclose, checked=0)
-    serial = candidate.serial(allclose, statistics.median(first.claims))
+    serial = candidate.serial(allclose, _at_most_ms(first))
     figure = sealed([candidate.chunk(allclose) for _ in range(_LEAST)], serial)
     return replace(figure, detail={**figure.detail, "released_by": "the host"})

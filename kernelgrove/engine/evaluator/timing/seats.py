@@ -264,8 +264,9 @@ class Seat:
         else others follow at other moments."""
         found: list[Chunk] = []
         # A chunk that fits into the L2 is not cold: the judge has just completed its inputs. Of as many calls as the
-        # claim makes: whoever seemed to be slower has one that fits all the same.
-        size = self._ground.slots.layout.size(calls_a_chunk(claim_ms, *self._bounds))
+        # claim makes where there is memory: whoever seemed slower, or left little, has one that fits all the same.
+        aim_ms, stride, _, queue = self._bounds
+        size = self._ground.slots.layout.size(calls_a_chunk(claim_ms, aim_ms, stride, _MEMORY, queue))
         self._cold_too = size > l2_bytes(self.device)
         for wanted in (self._few, *_SINGLY[1:]):
             while len(found) < wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -49,6 +50,7 @@ class FakeSeat:
         self.claim, self.alone, self.slack_ms = claim, alone, 0.02 if released is None else 0.1
         self.true = {True: true, False: released if released is not None else true}
         self.stall, self.made, self.emptied, self.rested, self.lost = True, 0, 0, False, False
+        self.least_ms = math.inf
         self.small_ms = 0.0  # what a call takes at most of which chunks should be larger
 
     def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
@@ -190,6 +192,7 @@ def seat(
         still=still,
         alone=lambda *_, waits: dict.fromkeys((False, True), 0.05 if waits else 0.01),
         believed=lambda ms, *_: ms,
+        looks=lambda key: 1,
     )
     made._empties, made._estimate_ms, made._timeout_s, made._alone = empties, estimate_ms, 1.0, 8
     layout = SimpleNamespace(stride=512, size=lambda calls: 512 * calls)
@@ -416,6 +419,34 @@ def test_what_is_believed_of_an_empty_call_grows_with_it():
     assert empties.believed(2.0, ("", 0, True, False), 0.02) == 2.0
     assert empties.believed(9.0, ("", 0, True, False), 0.02) == pytest.approx(2.06)
     assert empties.believed(9.0, ("other", 0, True, False), 0.02) == 9.0
+
+
+def test_of_an_empty_chunk_no_number_of_calls_is_believed_alone():
+    """How many there are hangs on what the candidate seemed to take: each would be the first with his."""
+    empties = Empties(lambda: None, still)  # type: ignore[arg-type,return-value]
+    assert empties.looks(("", 100, True, False)) == 3
+    assert empties.believed(1.0, ("", 100, True, False), 0.2) == 1.0
+    assert empties.looks(("", 90, True, False)) == 1 and empties.looks(("", 90, False, False)) == 3
+    assert empties.believed(5.0, ("", 90, True, False), 0.2) == pytest.approx(1.2), "fewer calls take no longer"
+    assert empties.believed(9.0, ("", 200, True, False), 0.2) == pytest.approx(3.2), (
+        "and twice as many not much more than twice"
+    )
+    assert empties.believed(0.8, ("", 150, True, False), 0.2) == 0.8
+    assert empties.believed(9.0, ("", 100, True, False), 0.2) == pytest.approx(1.0), "what more of them took"
+
+
+def test_a_baseline_that_is_slowed_down_makes_nobody_faster():
+    class Slowed(FakeSeat):
+        def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:
+            self.claim = 0.3 if self.made == 0 else 0.9
+            return super().chunk(allclose, checked)
+
+    found = confirmed(FakeSeat(0.1, 0.1), Slowed(0.3, 0.3, trusted=True))
+    assert found.ratio is not None and found.ratio.value == pytest.approx(3.3, abs=0.05)
+    waiting = Slowed(0.3, 0.3, trusted=True)
+    waiting.stall = False
+    found = confirmed(FakeSeat(0.1, 0.1), waiting)
+    assert found.ratio is not None and found.ratio.value == pytest.approx(4.5, abs=0.05)
 
 
 def test_who_sleeps_while_he_is_screened_gets_no_smaller_chunks(monkeypatch: pytest.MonkeyPatch):

@@ -20,6 +20,9 @@ from .seats import Overestimated, Seat
 _LEAST, _MOST = 4, 6
 #: Half the width of the ratio's 95 % interval at which timing ends early.
 _NARROW = 0.01
+#: Times the least that a baseline ever took it is believed to take: whoever leaves something running while he stands
+#: still would seem to be faster by it. And one that waits for its stream, whose host differs more.
+_SLOWER, _SLOWER_HOST = 1.1, 1.5
 
 
 class BaselineLost(Again):
@@ -78,8 +81,8 @@ def confirm(
 
 
 def _at_most_ms(first: Chunk) -> float:
-    """What a call takes by the claims of a chunk that is not scored, but no more than the clock saw: whoever claimed too
-    much there would be held to that, and seem to need no cold calls."""
+    """What a call takes by the claims of a chunk that is not scored, but no more than the clock saw: whoever claimed
+    too much there would be held to that, and seem to need no cold calls."""
     return min(statistics.median(first.claims), first.bound_ms + RESOLUTION_MS / len(first.claims))
 
 
@@ -87,10 +90,16 @@ def _of_baseline(baseline: Seat) -> Chunk:
     if baseline.lost:
         raise BaselineLost("the baseline's worker had failed before")
     try:
-        return baseline.chunk(None, checked=0)
+        chunk = baseline.chunk(None, checked=0)
     except (WorkerDied, WorkerTimeout, WorkerFailed, ProtocolBreak) as failed:
         baseline.lost = True  # whoever comes next gets another
         raise BaselineLost(f"the baseline's worker failed: {failed}") from failed
+    found_ms = middle(chunk.claims)
+    baseline.least_ms = min(baseline.least_ms, found_ms)
+    most_ms = baseline.least_ms * (_SLOWER if baseline.stall else _SLOWER_HOST)
+    if found_ms <= most_ms:
+        return chunk
+    return replace(chunk, claims=tuple(claim * most_ms / found_ms for claim in chunk.claims))
 
 
 def _released(candidate: Seat, allclose: float | None) -> Figure:

@@ -17,6 +17,7 @@ from .sealing import Ground, Sealed, Stuck, empty_calls, empty_chunk
 from .slots import Filled, Layout
 
 _KEPT = 4 << 30  # bytes of its memory between two candidates
+_LOOKS, _STEEPER = 3, 1.5
 #: Stops every candidate and sees to it that the GPU is idle.
 Still = Callable[[], contextlib.AbstractContextManager[None]]
 
@@ -33,7 +34,7 @@ class Empties:
     still: Still
     _worker: Worker | None = None
     _arena: CudaArena | None = None
-    _least: dict[Key, float] = field(default_factory=dict)
+    _least: dict[tuple[str | bool, ...], dict[int, float]] = field(default_factory=dict)  # ms, by calls
     _starting: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
@@ -72,11 +73,23 @@ class Empties:
         with self._sound():
             return empty_calls(idle, filled, cold, waits)
 
+    def looks(self, key: Key) -> int:
+        """How often what has *key* is to be run: the least counts where nothing is known of it yet."""
+        return 1 if self._known(key) else _LOOKS
+
     def believed(self, found_ms: float, key: Key, most_ms: float) -> float:
-        """*found_ms*, or *most_ms* (a share of it, where that is more) more than the least that was ever found for
-        *key*: whoever slows this worker down would have too much subtracted."""
-        least = self._least[key] = min(self._least.get(key, found_ms), found_ms)
+        """*found_ms*, or *most_ms* (a share of it, where that is more) more than the least that there can be by what
+        was ever found for *key* or for other numbers of calls: whoever slows this worker down would have too much
+        subtracted. More calls take no less; nor do so many times more take more than as many times as much, and
+        something for what no longer fits into the L2."""
+        calls, known = key[1], self._known(key)
+        least = known[calls] = min(known.get(calls, found_ms), found_ms)
+        least = min(each * (1.0 if other >= calls else _STEEPER * calls / other) for other, each in known.items())
         return min(found_ms, least + max(most_ms, EMPTY_SHARE * least))
+
+    def _known(self, key: Key) -> dict[int, float]:
+        lies, _calls, *how = key
+        return self._least.setdefault((lies, *how), {})
 
     def leave(self, idle: Sealed | None) -> None:
         """*idle* (None: it never came so far) is through with the ground of its."""

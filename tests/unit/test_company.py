@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from kernelgrove.engine.evaluator import judging
 from kernelgrove.engine.evaluator.company import Company
 from kernelgrove.engine.evaluator.sittings.sitting import EXPELLED
+from kernelgrove.errors import EvaluatorError
 from kernelgrove.model import Basis, EvaluationResult, Outcome, Stage
 
 KILLED = "the worker's process ended during forward: killed by SIGKILL (out of memory?)"
@@ -99,3 +103,24 @@ def test_who_seemed_to_keep_the_gpu_busy_is_judged_once_more(monkeypatch: pytest
     monkeypatch.setattr(judging, "_judge", lambda *_: next(found))
     assert judging.judge(None, lambda: None, None) is second  # type: ignore[arg-type]
     assert next(found, None) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_leaves_the_judge_no_memory_twice_is_told_so(monkeypatch: pytest.MonkeyPatch, known: bool):
+    """Of a problem that never had a case, it is the problem that is too large."""
+
+    def short(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")
+
+    monkeypatch.setattr(judging, "_judge", short)
+    bench: Any = SimpleNamespace(recover=lambda: None, basis=Basis.MEASURED)
+    reference: Any = SimpleNamespace(known=known, forget=lambda: None)
+    if not known:
+        with pytest.raises(EvaluatorError, match="could not be judged: CUDA out of memory"):
+            judging.judge(bench, lambda: reference, None)  # type: ignore[arg-type]
+        return
+    found = judging.judge(bench, lambda: reference, None)  # type: ignore[arg-type]
+    assert (
+        found.outcome is Outcome.OUT_OF_MEMORY and found.message == "it leaves the judge no memory: CUDA out of memory."
+    )
+    assert Pair(found, result(Outcome.OK)).run().outcome is Outcome.OK

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kernelgrove.engine.evaluator.checking import judged_reference
 from kernelgrove.engine.evaluator.checking.correctness import compare
 from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.checking.references import References
@@ -211,3 +212,22 @@ def test_inputs_are_varied_only_where_the_reference_takes_that(body: str, draw: 
     has nothing to lose."""
     reference = judged(body, draw)
     assert reference.bears(Noise("cpu").vary) is bears
+
+
+def test_memory_that_a_candidate_takes_loosens_nothing(monkeypatch: pytest.MonkeyPatch):
+    """Without fp64 a tolerance is four times as wide, and there are no variants."""
+    reference = judged(NORM)
+    assert reference.case(0).exact and not judged(NORM).known and reference.known
+
+    def starved(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    with monkeypatch.context() as short:
+        short.setattr(judged_reference, "exact_forward", starved)
+        with pytest.raises(torch.OutOfMemoryError):
+            reference.case(1)
+        with pytest.raises(torch.OutOfMemoryError):
+            next(reference.variants(0))
+        never = judged(NORM)
+        assert not never.case(0).exact, "one that never had as much is compared with PyTorch's own result"
+    assert reference.case(1).exact and len(names(reference)) == 6, "and nothing of that is remembered"

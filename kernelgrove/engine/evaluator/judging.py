@@ -50,6 +50,9 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
     try:
         return _judge(bench, reference, request)
     except (Again, CudaError, torch.OutOfMemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError) and reference().known:
+            message = f"it leaves the judge no memory: {str(error).splitlines()[0]}"
+            return EvaluationResult(Outcome.OUT_OF_MEMORY, Stage.CHECK, clean(message), basis=bench.basis)
         raise EvaluatorError(f"the candidate could not be judged: {error}", "Is another process on the GPU?") from error
 
 

@@ -71,6 +71,7 @@ class JudgedReference:
         self._cases: OrderedDict[int, Case] = OrderedDict()
         self._variants: dict[tuple[int, int], Case | None] = {}
         self._budget = budget_bytes
+        self._exactly = False  # whether there ever was memory for fp64
         self._random: frozenset[str] | None = None  # paths of outputs that differ from draw to draw
         self._stateful: bool | None = None
         self._resizes: bool | None = None
@@ -188,6 +189,8 @@ class JudgedReference:
         )
         try:
             case = self.case_of(changed, draw, plain.forward_seed, least if variant.near else 0.0)
+        except torch.OutOfMemoryError:  # which a candidate may have taken: no reason to leave it out for good
+            raise
         except RuntimeError:  # the reference itself does not take such inputs
             return None
         finite = all(
@@ -230,6 +233,11 @@ class JudgedReference:
         """Whether case 0 is there, so that a candidate can be loaded without computing anything."""
         with self._lock:
             return 0 in self._cases
+
+    @property
+    def known(self) -> bool:
+        """Whether there ever was a case, and so memory for one."""
+        return self._random is not None
 
     @property
     def key(self) -> str:
@@ -317,7 +325,7 @@ class JudgedReference:
         if self._random is None:
             self._random = self._differing(weights, inputs, forward_seed, leaves)
         certain = len(self._random) < len(leaves)
-        exact = exact_forward(weights, inputs, forward_seed) if certain else None
+        exact = self._exact(weights, inputs, forward_seed) if certain else None
         exact_leaves: Sequence[tuple[str, Any]] = flatten(exact, ordered=True) if exact is not None else []
         arithmetic = lowest_arithmetic(self.precision, self.device, reduction)
         scales = sensitivities(partial(forward, weights, seed=forward_seed), inputs, own)
@@ -344,6 +352,18 @@ class JudgedReference:
         return Case(
             weights, forward_seed, masters, packed, mutable, expected, held, exact is not None and not self._random
         )
+
+    def _exact(self, weights: Weights, inputs: list[Any], seed: int) -> Any:
+        """In fp64; None where that is not possible, for want of memory too if there never was any. Raises
+        torch.OutOfMemoryError where there was: what a candidate takes must not loosen what it is held to."""
+        try:
+            exact = exact_forward(weights, inputs, seed)
+        except torch.OutOfMemoryError:
+            if self._exactly:
+                raise
+            return None
+        self._exactly = self._exactly or exact is not None
+        return exact
 
     def _differing(
         self, weights: Weights, inputs: list[Any], seed: int, leaves: list[tuple[str, Any]]

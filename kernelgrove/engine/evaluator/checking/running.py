@@ -50,14 +50,15 @@ def forward_again(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
 
 
 def exact_forward(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
-    """One call in fp64, or None where the reference cannot run so (its own casts, no memory)."""
+    """One call in fp64, or None where the reference cannot run so (its own casts). Raises torch.OutOfMemoryError where
+    there is no memory for it now."""
     tensors = [leaf for _, leaf in flatten(list(inputs)) if is_tensor(leaf)]
     gpu = next((tensor.device for tensor in tensors if tensor.is_cuda), None)
     try:
         need = sum(tensor.numel() for tensor in tensors) * 8 * 6
         # Asking the driver takes milliseconds while it makes contexts for others: not for what fits any GPU.
         if gpu is not None and need > _LITTLE and need > available(gpu.index or 0):
-            return None
+            raise torch.OutOfMemoryError(f"fp64 needs some {need >> 20} MiB")
         model = copy.deepcopy(weights.model)
         with drawing, torch.no_grad():
             _restore(weights, model)
@@ -68,6 +69,8 @@ def exact_forward(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
             if is_tensor(leaf) and leaf.dtype in (torch.float32, torch.float16, torch.bfloat16):
                 return None  # it casts inside: its fp64 is not one
         return output
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, TypeError, ValueError):
         return None
 

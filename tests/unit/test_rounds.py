@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
+from kernelgrove.engine.evaluator.checking.variants import CENTRED
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected, Wrong
 from kernelgrove.engine.evaluator.timing import sealing
 from kernelgrove.engine.evaluator.timing.pending import Held, Pending
-from kernelgrove.engine.evaluator.timing.rounds import Round
+from kernelgrove.engine.evaluator.timing.rounds import Round, _compare, _variants
 from kernelgrove.engine.evaluator.timing.sealing import Ground, Sealed
 from kernelgrove.engine.evaluator.timing.slots import Slots
 from kernelgrove.engine.evaluator.wire.arena import CpuArena, Slot
@@ -187,6 +188,47 @@ def test_what_is_no_tensor_is_compared_of_each_call_that_is_looked_at(scene: Cal
         Round(made.sealed, made.sitting, CALLS, CALLS, None, made.pending).together(True, 0.0)
         with pytest.raises(Wrong, match=r"in a timed call: output\[1\] is 0, expected 12000"):
             made.pending.settle()
+
+
+def test_one_in_four_of_the_calls_that_go_through_alone_is_on_changed_inputs(scene: Callable[..., Scene]):
+    """Whoever knows that he is timed could compute less exactly there: inputs of one sign would hide it."""
+    made = scene("2 * x", twice)
+    assert not _variants(made.sitting, CALLS), "nobody was judged on any yet"
+    assert [variant.name for variant, _ in made.reference.variants(0)][3:5] == [
+        "inputs centred on zero",
+        "inputs of zeros",
+    ]
+    assert [variant.name for variant in made.reference.fitting] == [
+        "inputs times 1e-3",
+        "inputs times 1e3",
+        "negated inputs",
+        "inputs centred on zero",
+    ]
+    seen = set()
+    for _ in range(40):
+        found = _variants(made.sitting, 8)
+        assert len(found) == 2 and CENTRED in found.values()
+        seen |= {(at, variant.name) for at, variant in found.items()}
+    assert {at for at, _ in seen} == set(range(8)) and len({name for _, name in seen}) == 4
+    assert {len(_variants(made.sitting, 1)) for _ in range(60)} == {0, 1}
+    alone = Round(made.sealed, made.sitting, CALLS, CALLS, None, made.pending, singly=True)
+    means = alone.filled.right[0].mean(dim=1).abs()
+    assert [bool(mean < 1e-6) for mean in means] == [number in alone._variants for number in range(CALLS)]
+    assert all(torch.equal(alone.filled.right[0][at], alone.filled.watched[at][0].flatten()) for at in range(CALLS))
+    assert not Round(made.sealed, made.sitting, CALLS, 2, None, made.pending)._variants, (
+        "in a chunk most are not looked at"
+    )
+
+
+def test_who_is_right_on_ordinary_inputs_alone_is_wrong(scene: Callable[..., Scene]):
+    made = scene("x.abs() + 0 * x", twice)
+    x = torch.rand(40, 300)
+    given = (made.sitting, [CENTRED.change(x)], CENTRED, set())
+    _compare(*given, [CENTRED.change(x).abs()], [], None)
+    with pytest.raises(Wrong, match="in a timed call on inputs centred on zero: output"):
+        _compare(*given, [CENTRED.change(x)], [], None)
+    infinite = scene("x.log()", twice)
+    _compare(infinite.sitting, *given[1:], [x], [], None)  # nobody can be held to that
 
 
 @pytest.mark.parametrize("said", [[], [[]] * CALLS, [[["int", "12000"]] * 2] * CALLS])

@@ -70,6 +70,7 @@ class JudgedReference:
         self._weights: dict[int, Weights] = {}
         self._cases: OrderedDict[int, Case] = OrderedDict()
         self._variants: dict[tuple[int, int], Case | None] = {}
+        self._fitting: set[int] = set()  # variants of which there ever was a case
         self._budget = budget_bytes
         self._exactly = False  # whether there ever was memory for fp64
         self._random: frozenset[str] | None = None  # paths of outputs that differ from draw to draw
@@ -167,9 +168,23 @@ class JudgedReference:
                 return self._variants[index, draw]
             plain = self.case(0, draw)
             case = self._variant(VARIANTS[index], self.given_inputs(draw), draw, plain) if plain.exact else None
+            if case is not None:
+                self._fitting.add(index)
             if len(VARIANTS) * plain.bytes <= self._budget // 4:
                 self._variants[index, draw] = case
             return case
+
+    @property
+    def fitting(self) -> list[Variant]:
+        """Those for a verdict on which a candidate was judged, or another before it: what it is timed on may be changed
+        so too. None of equal elements, which a GPU may compute faster."""
+        found = [VARIANTS[index] for index in sorted(self._fitting)]
+        return [variant for variant in found if not variant.advice and not variant.flat]
+
+    def changed_case(self, variant: Variant, changed: list[Any], draw: int) -> Case | None:
+        """A case on inputs that *variant* has changed; None where nobody can be held to it."""
+        with self._lock:
+            return self._changed(variant, changed, draw, self.case(0, draw))
 
     def _variant(self, variant: Variant, inputs: list[Any], draw: int, plain: Case) -> Case | None:
         changed = apply(variant, inputs)
@@ -179,6 +194,9 @@ class JudgedReference:
             for (_, a), (_, b) in zip(before, after, strict=True)
         ):
             return None
+        return self._changed(variant, changed, draw, plain)
+
+    def _changed(self, variant: Variant, changed: list[Any], draw: int, plain: Case) -> Case | None:
         if variant.flat and any(
             e.spec is not None and not torch_dtype(e.spec.dtype).is_floating_point for e in plain.expected
         ):

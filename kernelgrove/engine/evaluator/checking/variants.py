@@ -54,11 +54,12 @@ def gaps(tensor: torch.Tensor) -> int:
     return rows * _GAP * tensor.element_size() + 512
 
 
+CENTRED = Variant("inputs centred on zero", _centred)
 VARIANTS = (
     Variant("inputs times 1e-3", lambda t: t * 1e-3, near=True),
     Variant("inputs times 1e3", lambda t: t * 1e3),
     Variant("negated inputs", lambda t: -t),
-    Variant("inputs centred on zero", _centred),
+    CENTRED,
     Variant("inputs of zeros", torch.zeros_like, flat=True, near=True),
     Variant(f"inputs of {_CONSTANT}", lambda t: torch.full_like(t, _CONSTANT), flat=True, near=True),
     Variant("inputs with a mean of 100", lambda t: t + 100, advice=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from torch.utils import _pytree as pytree
 from ..checking.correctness import Verdict, compare
 from ..checking.tensors import bits, computable, identical, is_tensor
 from ..checking.values import compare_value
+from ..checking.variants import CENTRED, Variant, apply
 from ..sittings.sitting import Rejected, Sitting, Wrong
 from ..wire.arena import Spec, torch_dtype
 from ..wire.protocol import ProtocolBreak, finite_floats
@@ -24,6 +26,7 @@ from .turnstile import CHANGED
 
 #: So many inputs of a chunk are drawn, as long as one takes no longer than this, seconds; the others are varied.
 _DRAWN, _SLOW_DRAW_S = 4, 0.03
+_CHANGED = 4  # one in so many of those that go through alone has inputs that are changed
 _PLACES, _LEVELS = 1 << 16, 1 << 20  # where factors that vary inputs may begin; what the one for all may be
 
 
@@ -44,8 +47,9 @@ class Round:
         singly: bool = False,
         rehearsed: bool = False,
     ) -> None:
-        """*singly*: no call's inputs tell anything of the next one's. *rehearsed*: the first call was made once before,
-        on wrong inputs; it is checked besides, as it might be answered with what came of these."""
+        """*singly*: no call's inputs tell anything of the next one's, and some are changed as those are that outputs
+        are checked on: who knows that he is timed must not compute less exactly. *rehearsed*: the first call was made
+        once before, on wrong inputs; it is checked besides, as it might be answered with what came of these."""
         self.sealed, self.sitting, self.calls, self.allclose = sealed, sitting, calls, allclose
         self._pending = pending
         self._said: list[list[list[Any]]] = []  # by calls: kinds and values of what is no tensor
@@ -53,7 +57,10 @@ class Round:
         self.watched = set(secrets.SystemRandom().sample(range(calls), min(checked, calls)))
         if checked and rehearsed:
             self.watched.add(0)
-        self.filled = slots.fill(_draws(sitting, calls, singly), calls, self.watched)
+        self._variants = _variants(sitting, calls) if singly and checked else {}
+        draws = enumerate(_draws(sitting, calls, singly))
+        changed = (apply(self._variants[at], drawn) if at in self._variants else drawn for at, drawn in draws)
+        self.filled = slots.fill(changed, calls, self.watched)
         slots.poison(calls)
 
     @property
@@ -118,7 +125,8 @@ class Round:
         outputs = slots.views(copied)
         said = self._said[number] if slots.layout.talks else []
         size = copied.numel() + sum(tensor.numel() * tensor.element_size() for tensor in given)  # as they were drawn
-        self._pending.add(lambda: _compare(sitting, drawn, changed, outputs, said, allclose), size)
+        variant = self._variants.get(number)
+        self._pending.add(lambda: _compare(sitting, drawn, variant, changed, outputs, said, allclose), size)
 
 
 def _same(before: list[torch.Tensor], after: list[torch.Tensor]) -> None:
@@ -134,6 +142,7 @@ def _are_alike(now: torch.Tensor, before: torch.Tensor) -> bool:
 def _compare(
     sitting: Sitting,
     drawn: list[Any],
+    variant: Variant | None,
     changed: set[int],
     outputs: list[torch.Tensor | None],
     said: list[list[Any]],
@@ -141,7 +150,12 @@ def _compare(
 ) -> None:
     """Compare what a timed call made of *drawn*: which inputs it *changed*, its outputs, and what it said of those that
     are no tensors. Raises Wrong, Rejected."""
-    case = sitting.reference.case_of(drawn, sitting.draw, secrets.randbits(31))
+    case, on = None, ""
+    if variant is not None:
+        case, on = sitting.reference.changed_case(variant, drawn, sitting.draw), f" on {variant.name}"
+        if case is None:
+            return
+    case = case or sitting.reference.case_of(drawn, sitting.draw, secrets.randbits(31))
     if forbidden := changed - case.mutable:
         raise Rejected(f"forward changed input {min(forbidden)} in a timed call, which the reference leaves alone")
     words = iter(said)
@@ -152,7 +166,16 @@ def _compare(
             kind, shown = next(words)
             found = compare_value(kind, shown, expected, allclose)
         if found.message:
-            raise Wrong(Verdict(found.error, f"in a timed call: {found.message}"))
+            raise Wrong(Verdict(found.error, f"in a timed call{on}: {found.message}"))
+
+
+def _variants(sitting: Sitting, calls: int) -> dict[int, Variant]:
+    """Which of *calls* calls get inputs that are changed, and how: one in four, drawn in secret. Those centred on zero
+    come first: inputs that are all positive hide lower precision."""
+    secret = secrets.SystemRandom()
+    fitting = sorted(secret.sample(given := sitting.reference.fitting, len(given)), key=lambda one: one is not CENTRED)
+    count = calls // _CHANGED + (secret.randrange(_CHANGED) < calls % _CHANGED)
+    return dict(zip(secret.sample(range(calls), count), itertools.cycle(fitting), strict=False))
 
 
 def _draws(sitting: Sitting, calls: int, singly: bool) -> Iterator[list[Any]]:

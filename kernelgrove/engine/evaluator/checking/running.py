@@ -17,6 +17,7 @@ from .memory import available
 from .tensors import clone, is_tensor
 
 _LITTLE = 4 << 30  # bytes that there are on any GPU
+_COPIES = 3  # in fp64, of the inputs and of what is computed of them: timing leaves room for as many (timing/seats.py)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def exact_forward(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
     tensors = [leaf for _, leaf in flatten(list(inputs)) if is_tensor(leaf)]
     gpu = next((tensor.device for tensor in tensors if tensor.is_cuda), None)
     try:
-        need = sum(tensor.numel() for tensor in tensors) * 8 * 6
+        need = sum(tensor.numel() for tensor in tensors) * 8 * _COPIES
         # Asking the driver takes milliseconds while it makes contexts for others: not for what fits any GPU.
         if gpu is not None and need > _LITTLE and need > available(gpu.index or 0):
             raise torch.OutOfMemoryError(f"fp64 needs some {need >> 20} MiB")

@@ -433,6 +433,9 @@ def test_of_an_empty_chunk_no_number_of_calls_is_believed_alone():
     )
     assert empties.believed(0.8, ("", 150, True, False), 0.2) == 0.8
     assert empties.believed(9.0, ("", 100, True, False), 0.2) == pytest.approx(1.0), "what more of them took"
+    assert empties.looks(("", 0, True, False)) == 3 and empties.believed(0.02, ("", 0, True, False), 0.02) == 0.02
+    assert empties.believed(0.9, ("", 100, True, False), 0.2) == 0.9, "calls alone are none of a chunk"
+    assert empties.believed(0.9, ("", 0, True, False), 0.02) == pytest.approx(0.04)
 
 
 def test_a_baseline_that_is_slowed_down_makes_nobody_faster():

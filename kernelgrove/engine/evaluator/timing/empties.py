@@ -88,8 +88,8 @@ class Empties:
         return min(found_ms, least + max(most_ms, EMPTY_SHARE * least))
 
     def _known(self, key: Key) -> dict[int, float]:
-        lies, _calls, *how = key
-        return self._least.setdefault((lies, *how), {})
+        lies, calls, *how = key
+        return self._least.setdefault((lies, calls == 0, *how), {})  # a call alone is another thing
 
     def leave(self, idle: Sealed | None) -> None:
         """*idle* (None: it never came so far) is through with the ground of its."""

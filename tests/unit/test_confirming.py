@@ -438,6 +438,32 @@ def test_of_an_empty_chunk_no_number_of_calls_is_believed_alone():
     assert empties.believed(0.9, ("", 0, True, False), 0.02) == pytest.approx(0.04)
 
 
+def test_empty_chunks_and_calls_alone_are_looked_at_as_often_as_is_needed(monkeypatch: pytest.MonkeyPatch):
+    real = Seat._empty_chunk
+    made, _ = seat(monkeypatch, 0.2, room=128, fits=128, l2=1024)
+    monkeypatch.setattr(Seat, "_empty_chunk", real)
+    ran: list[object] = []
+
+    class Slowing(Empties):
+        def chunk(self, idle: object, filled: object, calls: int, stall: bool) -> float:  # type: ignore[override]
+            ran.append(calls)
+            return 0.6 + (0.5 if len(ran) % 3 else 0.0)
+
+        def alone(self, idle: object, filled: object, cold: list[bool], waits: bool) -> dict[bool, float]:  # type: ignore[override]
+            ran.append("alone")
+            return {kind: 0.01 + (0.5 if len(ran) % 3 else 0.0) for kind in set(cold)}
+
+    made._empties = Slowing(lambda: None, still)  # type: ignore[arg-type,return-value]
+    assert made.chunk(None).empty_ms == pytest.approx(0.6) and ran == [128] * 3, "nothing was known"
+    assert made.chunk(None).empty_ms == pytest.approx(0.8) and ran == [128] * 4, "0.2 more than the least at most"
+    ran.clear()
+    found = made.serial(None, 0.01)
+    assert {chunk.cold for chunk in found} == {True, False} and ran[:3] == ["alone"] * 3
+    assert {chunk.empty_ms for chunk in found[:8]} == {0.01} and len(ran) == 3 + len(found) // 8 - 1
+    assert max(chunk.empty_ms for chunk in found) == pytest.approx(0.03)
+    assert made.chunk(None).empty_ms <= 0.8
+
+
 def test_a_baseline_that_is_slowed_down_makes_nobody_faster():
     class Slowed(FakeSeat):
         def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:

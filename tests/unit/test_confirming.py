@@ -231,10 +231,10 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     )
 
     def made(estimate_ms: float, memory: int, besides: int = 0) -> Seat:
-        empties = SimpleNamespace(still=still, ground=FakeGround)
-        return Seat(sitting, empties, Pending(Held(0)), estimate_ms, memory, 1.0, besides)  # type: ignore[arg-type]
+        empties = SimpleNamespace(still=still, ground=FakeGround, kept=kept[0])
+        return Seat(sitting, empties, Pending(held), estimate_ms, memory, 1.0, besides)  # type: ignore[arg-type]
 
-    stride, plenty = 1 << 21, 1 << 33
+    stride, plenty, kept, held = 1 << 21, 1 << 33, [0], Held(0)
     short = made(0.1, plenty)
     assert rooms == [256, 256, 256] and short.device == 1
     assert short.calls == short._queued == 1600 // (2 * 103 + 1)
@@ -253,6 +253,16 @@ def test_a_seat_has_room_for_more_calls_than_can_be_queued(monkeypatch: pytest.M
     assert made(0.1, 11 * stride, 20 * stride)._room == 1, "which does not keep anybody from being timed"
     with pytest.raises(NoRoom):
         made(0.1, 9 * stride)
+    kept[0] = 12 * stride
+    assert made(0.1, (3 * 11 + 10 - 12) * stride)._room == 8, (
+        "the empty worker's ground has some of it, but for one part"
+    )
+    kept[0], held.most = 0, 8 * stride
+    assert made(0.1, (3 * 11 + 10 + 8) * stride)._room == 10, "what waits to be compared"
+    held.most = 1 << 40
+    assert made(0.1, (3 * 11 + 10 + 40) * stride)._room == 10, "no candidate has more than so many"
+    held.most = 0
+    assert made(0.1, plenty).short is False and made(0.1, 11 * stride).short is True
     words = [SimpleNamespace(path=str(number), spec=None, value="a" * 90) for number in range(8)]
     sitting.current = lambda _: SimpleNamespace(masters=[x], expected=[output, *words])
     assert made(0.1, plenty)._room == 40_000 // (8 * 240), "a message has room for no more"

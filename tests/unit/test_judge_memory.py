@@ -49,12 +49,12 @@ def test_a_share_counts_what_is_kept_of_freed_tensors_but_for_what_lies_between_
 def test_where_memory_is_short_nothing_waits_to_be_compared_at_the_second_try(
     device: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, fails: int
 ):
-    tries: list[tuple[int, int, bool]] = []
+    tries: list[tuple[int, int, int]] = []
 
     class Seat:
         def __init__(self, sitting: object, empties: object, pending: Pending, *rest: Any, call_ms: object) -> None:
             _estimate_ms, memory, _limit_s, besides = rest
-            tries.append((memory, besides, pending.waits))
+            tries.append((memory, besides, pending.left))
             if len(tries) <= fails:
                 raise NoRoom
 
@@ -68,7 +68,7 @@ def test_where_memory_is_short_nothing_waits_to_be_compared_at_the_second_try(
     monkeypatch.setattr(cuda_bench, "confirm", lambda *_, anew: "found")
     bench = CudaBench.__new__(CudaBench)
     bench.index, held = 0, Held(8 * GIB)
-    bench.timing = SimpleNamespace(held=held, empties=SimpleNamespace(kept=GIB))  # type: ignore[assignment]
+    bench.timing = SimpleNamespace(held=held, empties=None)  # type: ignore[assignment]
     bench.exclusive = SimpleNamespace(still=None)  # type: ignore[assignment]
     base = Eager.__new__(Eager)
     base.seat = SimpleNamespace(to_come=3 * GIB)  # type: ignore[assignment]
@@ -82,9 +82,7 @@ def test_where_memory_is_short_nothing_waits_to_be_compared_at_the_second_try(
             bench._confirm(sitting, 1.0, base, pending, request)
     else:
         assert bench._confirm(sitting, 1.0, base, pending, request) == "found"  # type: ignore[comparison-overlap]
-    assert (
-        tries == [(61 * GIB, 9 * GIB, True), (61 * GIB, 3 * GIB, False)] and device.emptied == len(forgotten) == fails
-    )
+    assert tries == [(60 * GIB, 3 * GIB, 6 * GIB), (60 * GIB, 3 * GIB, 0)] and device.emptied == len(forgotten) == fails
     compared: list[bool] = []
     pending.add(lambda: compared.append(True), 1)
     assert compared, "at once"
@@ -113,7 +111,7 @@ def test_who_is_overestimated_again_and_again_is_not_timed(monkeypatch: pytest.M
     monkeypatch.setattr(cuda_bench, "memory_share", lambda *_: 40 * GIB)
     bench = CudaBench.__new__(CudaBench)
     bench.index, held = 0, Held(8 * GIB)
-    bench.timing = SimpleNamespace(held=held, empties=SimpleNamespace(kept=0))  # type: ignore[assignment]
+    bench.timing = SimpleNamespace(held=held, empties=None)  # type: ignore[assignment]
     bench.exclusive = SimpleNamespace(still=None)  # type: ignore[assignment]
     with pytest.raises(Rejected, match="three times over"):
         request: Any = SimpleNamespace(timeout_s=1.0, tolerance=None)

@@ -13,6 +13,7 @@ from kernelgrove.engine.evaluator.checking import judged_reference
 from kernelgrove.engine.evaluator.checking.correctness import compare
 from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
 from kernelgrove.engine.evaluator.checking.references import References
+from kernelgrove.engine.evaluator.checking.tensors import close
 from kernelgrove.engine.evaluator.timing.rounds import Noise
 from kernelgrove.errors import ProblemError
 from kernelgrove.model import Instance
@@ -230,4 +231,23 @@ def test_memory_that_a_candidate_takes_loosens_nothing(monkeypatch: pytest.Monke
             next(reference.variants(0))
         never = judged(NORM)
         assert not never.case(0).exact, "one that never had as much is compared with PyTorch's own result"
+        reference._budget = 1 << 10
+        assert not reference.case(2).exact, "of a large problem an honest candidate may leave no more"
+        reference._budget = 1 << 30
     assert reference.case(1).exact and len(names(reference)) == 6, "and nothing of that is remembered"
+
+
+def test_a_case_that_was_never_whole_is_not_known(monkeypatch: pytest.MonkeyPatch):
+    reference = judged(NORM)
+
+    def short(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(judged_reference, "sensitivities", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        reference.case(0)
+    assert not reference.known, "it is the problem that is too large, and no candidate"
+
+
+def test_nothing_is_close_to_nothing():
+    assert close(torch.empty(0, 3), torch.empty(0, 3))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from kernelgrove.engine.evaluator.timing import screening
 from kernelgrove.engine.evaluator.timing.figures import (
     Chunk,
     Round,
@@ -128,3 +132,24 @@ def test_calls_a_chunk_fit_memory_queue_and_aim():
     assert calls_a_chunk(0.1, 30.0, 1 << 30, 12 << 30, 1000) == 11
     assert calls_a_chunk(0.1, 30.0, 1 << 20, 1 << 40, 100) == 100
     assert calls_a_chunk(500.0, 30.0, 1 << 40, 1, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("trusted", "mutable", "stateful", "checked"),
+    [(False, (), False, True), (True, (), False, False), (False, (0,), False, False), (False, (), True, False)],
+)
+def test_the_last_of_several_calls_is_compared_where_each_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch, trusted: bool, mutable: tuple[int, ...], stateful: bool, checked: bool
+):
+    """A reference that changes its inputs had no eager baseline: its own third answer was taken for wrong."""
+    seen = []
+
+    def run(self: object, number: int, count: int, check: bool = False) -> Round:
+        seen.append(check)
+        return Round((0.1,) * count, 0.1 * count)
+
+    monkeypatch.setattr(screening._Loop, "run", run)
+    reference, case = SimpleNamespace(stateful=stateful), SimpleNamespace(mutable=frozenset(mutable))
+    sitting: Any = SimpleNamespace(trusted=trusted, reference=reference, current=lambda number: case)
+    screening.screen(sitting, 1 << 20, 0.0, 40, None)
+    assert seen == [False] * 3 + [checked] * 4

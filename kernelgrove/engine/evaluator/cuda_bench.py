@@ -218,9 +218,8 @@ class CudaBench:
         call_ms: float | None = None
         while times_left:
             pending.waits = times_left > 1  # what is short is not held
-            besides = self.timing.held.left if pending.waits else 0
-            besides += seat_of_eager.to_come if seat_of_eager is not None else 0
-            memory = memory_share(1, self.index) + self.timing.empties.kept
+            besides = seat_of_eager.to_come if seat_of_eager is not None else 0
+            memory = memory_share(1, self.index)
             of = (sitting, self.timing.empties, pending, estimate_ms, memory, request.timeout_s, besides)
             try:
                 with Seat(*of, call_ms=call_ms) as seat:

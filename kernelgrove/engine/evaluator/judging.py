@@ -52,7 +52,9 @@ def judge(bench: Bench, reference: Callable[[], JudgedReference], request: Evalu
     except (Again, CudaError, torch.OutOfMemoryError) as error:
         if isinstance(error, torch.OutOfMemoryError) and reference().known:
             message = f"it leaves the judge no memory: {str(error).splitlines()[0]}"
-            return EvaluationResult(Outcome.OUT_OF_MEMORY, Stage.CHECK, clean(message), basis=bench.basis)
+            return EvaluationResult(
+                Outcome.OUT_OF_MEMORY, Stage.CHECK, clean(message), basis=bench.basis, detail={"seconds": {}}
+            )
         raise EvaluatorError(f"the candidate could not be judged: {error}", "Is another process on the GPU?") from error
 
 

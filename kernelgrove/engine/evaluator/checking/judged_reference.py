@@ -28,7 +28,7 @@ from ..wire.structure import described, flatten, pack
 from .arithmetic import Operators, lowest_arithmetic
 from .correctness import Expected, compare, expect, expect_random, floor, unravel
 from .randomness import DRAWS
-from .running import Weights, exact_forward, forward, forward_again
+from .running import Weights, exact_forward, forward, forward_again, fp64_bytes
 from .tensors import clone, close, computable, identical, is_tensor
 from .values import expect_value, sensitivities
 from .variants import VARIANTS, Variant, apply
@@ -73,6 +73,7 @@ class JudgedReference:
         self._fitting: set[int] = set()  # variants of which there ever was a case
         self._budget = budget_bytes
         self._exactly = False  # whether there ever was memory for fp64
+        self._known = False
         self._random: frozenset[str] | None = None  # paths of outputs that differ from draw to draw
         self._stateful: bool | None = None
         self._resizes: bool | None = None
@@ -255,7 +256,7 @@ class JudgedReference:
     @property
     def known(self) -> bool:
         """Whether there ever was a case, and so memory for one."""
-        return self._random is not None
+        return self._known
 
     @property
     def key(self) -> str:
@@ -365,6 +366,7 @@ class JudgedReference:
                 for (_, leaf), one in zip(drawn, expected, strict=True):
                     if one.draws is not None:
                         one.draws.add(leaf)
+        self._known = True
         held = sum(t.numel() * t.element_size() for t in masters)
         held += sum(e.exact.numel() * e.exact.element_size() for e in expected if e.exact is not None)
         return Case(
@@ -372,12 +374,13 @@ class JudgedReference:
         )
 
     def _exact(self, weights: Weights, inputs: list[Any], seed: int) -> Any:
-        """In fp64; None where that is not possible, for want of memory too if there never was any. Raises
-        torch.OutOfMemoryError where there was: what a candidate takes must not loosen what it is held to."""
+        """In fp64; None where that is not possible, for want of memory too if there never was any, or if so much is
+        needed that an honest candidate may leave too little. Raises torch.OutOfMemoryError elsewhere: what a candidate
+        takes must not loosen what it is held to."""
         try:
             exact = exact_forward(weights, inputs, seed)
         except torch.OutOfMemoryError:
-            if self._exactly:
+            if self._exactly and fp64_bytes(inputs) <= self._budget:
                 raise
             return None
         self._exactly = self._exactly or exact is not None

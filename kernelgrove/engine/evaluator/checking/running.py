@@ -56,7 +56,7 @@ def exact_forward(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
     tensors = [leaf for _, leaf in flatten(list(inputs)) if is_tensor(leaf)]
     gpu = next((tensor.device for tensor in tensors if tensor.is_cuda), None)
     try:
-        need = sum(tensor.numel() for tensor in tensors) * 8 * _COPIES
+        need = fp64_bytes(inputs)
         # Asking the driver takes milliseconds while it makes contexts for others: not for what fits any GPU.
         if gpu is not None and need > _LITTLE and need > available(gpu.index or 0):
             raise torch.OutOfMemoryError(f"fp64 needs some {need >> 20} MiB")
@@ -74,6 +74,12 @@ def exact_forward(weights: Weights, inputs: Sequence[Any], seed: int) -> Any:
         raise
     except (RuntimeError, TypeError, ValueError):
         return None
+
+
+def fp64_bytes(inputs: Sequence[Any]) -> int:
+    """That ``exact_forward`` takes, about."""
+    elements: int = sum(leaf.numel() for _, leaf in flatten(list(inputs)) if is_tensor(leaf))
+    return elements * 8 * _COPIES
 
 
 def _restore(weights: Weights, model: torch.nn.Module) -> None:

@@ -118,7 +118,7 @@ class Compiled:
                 seat = None
                 for _ in range(2 if base.seat is not None else 0):
                     assert base.seat is not None
-                    memory, besides = memory_share(1, base.seat.device), self._timing.held.left + base.seat.to_come
+                    memory, besides = memory_share(1, base.seat.device), base.seat.to_come
                     if (seat := seat_of(sitting, self._timing, estimate, memory, request, besides)) is not None:
                         break
                     reference.forget()
@@ -132,7 +132,7 @@ class Compiled:
                     assert found is not None
             with self._bench.turns.shared():
                 seat.pending.settle()
-        return Over(found.value, found.interval, measured_at=_now())
+        return Over(found.value, found.interval, measured_at=_now(), passing=seat.short)
 
     def _read(self, key: str) -> Over | None:
         if self._folder is None:

@@ -47,6 +47,11 @@ class Pending:
         self.waits = True  # whether any may wait
         weakref.finalize(self, held.free, self._sizes)  # whoever is refused meanwhile is compared no further
 
+    @property
+    def left(self) -> int:
+        """Bytes that may be held besides what is."""
+        return self._held.left if self.waits else 0
+
     def add(self, compare: Callable[[], None], size: int) -> None:
         """*size*: bytes of the copies that *compare* holds. Where there is no room for them, it is done at once."""
         if self.waits and self._held.take(size):

@@ -38,6 +38,7 @@ from .slots import Filled, Layout
 AIM_MS = 30.0
 _SINGLY = (8, 16, 24)  # calls that go through one by one: as many as do, at most the last
 _SINGLY_MS, _SINGLY_LEAST = 100.0, 5  # of work of such calls at once, but no fewer than so many
+_PENDING = 40  # calls of a candidate at most that wait to be compared
 _SINGLY_COPIES = 6  # of their inputs and outputs that the judge has meanwhile
 _WORKING = 10  # times what a call's take, for drawing some and for comparing them at once
 _CHECKED = 2  # calls of each chunk that are compared with the reference
@@ -108,7 +109,13 @@ class Seat:
         self.pending = pending
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
-        room = arena.size if arena is not None else _room(memory, besides, layout, 2 if sitting.trusted else 3)
+        if arena is not None:
+            room = arena.size
+        else:
+            besides += min(pending.left, _PENDING * layout.stride)
+            room = _room(memory, besides, layout, 2 if sitting.trusted else 3)
+            if not sitting.trusted:  # the empty worker's ground may have some of it already
+                room = _room(memory + min(empties.kept, max(room, 0)), besides, layout, 3)
         if layout.size(2) > room:
             raise NoRoom
         # Before every second call is a launch more (inside/parity.py); around one that goes through alone are four.
@@ -133,7 +140,10 @@ class Seat:
                 if self._room == 1:
                     raise NoRoom from error
                 self._room //= 2
+                self._bounds = (AIM_MS, layout.stride, layout.size(self._room + 1), self._bounds[-1])
         self.calls = self._queued = min(self._room, queue)
+        most = calls_a_chunk(call_ms, AIM_MS, layout.stride, _MEMORY, self._bounds[-1])
+        self.short = min(most, queue) > 2 * self.calls  # whether, for want of memory, there are far fewer than could be
         self._few = max(_SINGLY_LEAST, min(_SINGLY[0], int(_SINGLY_MS / max(call_ms, 1e-4))))
         spare = memory - 2 * layout.size(self._room)
         self._alone = min(self._room, alone, self._few, max(1, spare // (_SINGLY_COPIES * max(layout.stride, 1))))
@@ -208,7 +218,7 @@ class Seat:
         *ahead*: they could be queued, so that launching them lies beside the GPU's work. What the empty worker would
         take for launching as many is then none of a chunk's, and it is stalled as before."""
         self.stall, self.calls, self._ahead = False, self._queued if ahead else self._room, ahead
-        self._kept = None
+        self._kept, self.least_ms = None, math.inf
 
     def is_too_small(self, claim_ms: float) -> bool:
         """Whether, had a call been estimated at *claim_ms*, there would be several times as many in a chunk. Who is

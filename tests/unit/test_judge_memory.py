@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from kernelgrove.engine.evaluator import cuda_bench
+from kernelgrove.engine.evaluator.checking.memory import available
 from kernelgrove.engine.evaluator.cuda_bench import CudaBench
 from kernelgrove.engine.evaluator.pool import Pool
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected
 from kernelgrove.engine.evaluator.timing.baselines import Eager
-from kernelgrove.engine.evaluator.timing.memory import memory_share, trim
+from kernelgrove.engine.evaluator.timing.memory import trim
 from kernelgrove.engine.evaluator.timing.pending import Held, Pending
 from kernelgrove.engine.evaluator.timing.seats import NoRoom, Overestimated
 from kernelgrove.engine.evaluator.workers.handle import WorkerFailed
@@ -41,8 +42,10 @@ def device(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return told
 
 
-def test_a_share_counts_what_is_kept_of_freed_tensors_but_for_what_lies_between_others(device: SimpleNamespace):
-    assert memory_share(4, 0) == 15 * GIB
+def test_what_is_kept_of_freed_tensors_is_available_but_for_what_lies_between_others(
+    device: SimpleNamespace,
+):
+    assert available(0) == 60 * GIB
 
 
 @pytest.mark.parametrize("fails", [1, 2])
@@ -108,7 +111,7 @@ def test_who_is_overestimated_again_and_again_is_not_timed(monkeypatch: pytest.M
 
     monkeypatch.setattr(cuda_bench, "Seat", Seat)
     monkeypatch.setattr(cuda_bench, "confirm", confirm)
-    monkeypatch.setattr(cuda_bench, "memory_share", lambda *_: 40 * GIB)
+    monkeypatch.setattr(cuda_bench, "available", lambda _: 40 * GIB)
     bench = CudaBench.__new__(CudaBench)
     bench.index, held = 0, Held(8 * GIB)
     bench.timing = SimpleNamespace(held=held, empties=None)  # type: ignore[assignment]

@@ -21,6 +21,7 @@ from kernelgrove.model import Backend, Basis, EvaluationRequest
 
 from . import sandbox
 from .checking.judged_reference import JudgedReference
+from .checking.memory import available
 from .sittings.laps import Laps
 from .sittings.sitting import Figures, Rank, Rejected, Sitting
 from .timing import calibration
@@ -30,7 +31,7 @@ from .timing.confirming import Confirmed, confirm
 from .timing.empties import Empties
 from .timing.exclusive import Exclusive
 from .timing.figures import Figure
-from .timing.memory import l2_bytes, memory_share
+from .timing.memory import l2_bytes
 from .timing.pending import Held, Pending
 from .timing.physics import SHARE, physical_floor
 from .timing.seats import NO_MEMORY, NoRoom, Overestimated, Seat
@@ -219,7 +220,7 @@ class CudaBench:
         while times_left:
             pending.waits = times_left > 1  # what is short is not held
             besides = seat_of_eager.to_come if seat_of_eager is not None else 0
-            memory = memory_share(1, self.index)
+            memory = available(self.index)
             of = (sitting, self.timing.empties, pending, estimate_ms, memory, request.timeout_s, besides)
             try:
                 with Seat(*of, call_ms=call_ms) as seat:

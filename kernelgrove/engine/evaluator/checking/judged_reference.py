@@ -73,7 +73,7 @@ class JudgedReference:
         self._fitting: set[int] = set()  # variants of which there ever was a case
         self._budget = budget_bytes
         self._exactly = False  # whether there ever was memory for fp64
-        self._known = False
+        self.known = False  # whether there ever was a case, and so memory for one
         self._random: frozenset[str] | None = None  # paths of outputs that differ from draw to draw
         self._stateful: bool | None = None
         self._resizes: bool | None = None
@@ -254,11 +254,6 @@ class JudgedReference:
             return 0 in self._cases
 
     @property
-    def known(self) -> bool:
-        """Whether there ever was a case, and so memory for one."""
-        return self._known
-
-    @property
     def key(self) -> str:
         return f"{self.instance.digest}:{self.instance.key}"
 
@@ -366,7 +361,7 @@ class JudgedReference:
                 for (_, leaf), one in zip(drawn, expected, strict=True):
                     if one.draws is not None:
                         one.draws.add(leaf)
-        self._known = True
+        self.known = True
         held = sum(t.numel() * t.element_size() for t in masters)
         held += sum(e.exact.numel() * e.exact.element_size() for e in expected if e.exact is not None)
         return Case(

@@ -19,6 +19,7 @@ import torch
 from kernelgrove.model import EvaluationRequest
 
 from ..checking.judged_reference import JudgedReference
+from ..checking.memory import available
 from ..sittings.laps import Laps
 from ..sittings.sitting import Again, Bench, Rejected, Sitting, Wrong
 from ..wire.arena import CudaArena
@@ -27,7 +28,6 @@ from ..wire.protocol import ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 from .empties import Empties
 from .figures import Figure
-from .memory import memory_share
 from .pending import Held, Pending
 from .screening import glance, screen
 from .seats import NoRoom, Seat
@@ -133,7 +133,7 @@ class Commons:
         """None where there is no memory for one. For who is alone."""
         if self._arena is None:
             with contextlib.suppress(CudaError):
-                self._arena = CudaArena.create(memory_share(24, self._device), self._device)
+                self._arena = CudaArena.create(available(self._device) // 24, self._device)
         return self._arena
 
 

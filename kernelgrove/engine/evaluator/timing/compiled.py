@@ -22,12 +22,12 @@ import torch
 from kernelgrove.model import EvaluationRequest
 
 from ..checking.judged_reference import JudgedReference
+from ..checking.memory import available
 from ..sittings.laps import Laps
 from ..sittings.sitting import Again, Bench, Expelled, Sitting
 from ..wire.protocol import PROTOCOL_VERSION
 from .baselines import Eager, Shelf, Timing, is_lost, seat_of, sitting_of, soundly
 from .confirming import confirm
-from .memory import memory_share
 
 _COMPILED = """
 
@@ -118,7 +118,7 @@ class Compiled:
                 seat = None
                 for _ in range(2 if base.seat is not None else 0):
                     assert base.seat is not None
-                    memory, besides = memory_share(1, base.seat.device), base.seat.to_come
+                    memory, besides = available(base.seat.device), base.seat.to_come
                     if (seat := seat_of(sitting, self._timing, estimate, memory, request, besides)) is not None:
                         break
                     reference.forget()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..checking.memory import available, kept
+from ..checking.memory import kept
 
 #: PyTorch may keep this share of the device's memory for tensors to come.
 _KEPT = 16
@@ -13,11 +13,6 @@ _KEPT = 16
 def l2_bytes(device: int, otherwise: int = 50 << 20) -> int:
     """Of *device*'s L2; *otherwise* where PyTorch does not know."""
     return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)) or otherwise
-
-
-def memory_share(parts: int, device: int) -> int:
-    """Bytes of *device* that are available, divided among *parts*."""
-    return available(device) // parts
 
 
 def trim(device: int) -> None:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kernelgrove.engine.evaluator.pool import Pool
 from kernelgrove.engine.evaluator.sandbox import identity
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--judged",
+        type=lambda text: Path(text).resolve(),
+        metavar="FILE",
+        help="append what came of each file of the corpus: a line of JSON each (benchmarks/evaluator/corpus.py)",
+    )
 
 
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])

@@ -6,6 +6,7 @@ the same judge as their honest twins. On the CPU what needs no GPU; the rest, an
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import unicodedata
@@ -41,16 +42,36 @@ class Judged:
         assert not self.failure, f"the evaluator itself failed: {self.failure}"
         return self.results[-1]
 
+    def to_json(self) -> dict[str, object]:
+        if self.failure:
+            return {"failure": self.failure}
+        found = self.results[-1]
+        return {
+            "outcome": found.outcome.value,
+            "message": found.message,
+            "time_ms": found.time_ms,
+            "basis": found.basis and found.basis.value,
+            "timing": found.detail.get("timing", {}),
+        }
+
 
 class Sitting:
-    """A pool, the instances of the problems, and all that was judged in it."""
+    """A pool, the instances of the problems, and all that was judged in it. *log*: where that is to be kept."""
 
-    def __init__(self, device: str, pool: Pool) -> None:
-        self.device, self.pool = device, pool
+    def __init__(self, device: str, pool: Pool, log: Path | None) -> None:
+        self.device, self.pool, self.log = device, pool, log
         self.instances: dict[str, Instance | Exception] = {}
         self.judged: Mapping[str, Judged] = {}
 
     def judge(self, entry: Entry) -> Judged:
+        judged = self._judge(entry)
+        if self.log is not None:
+            line = json.dumps(judged.to_json() | {"name": entry.name, "device": self.device}) + "\n"
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(line)
+        return judged
+
+    def _judge(self, entry: Entry) -> Judged:
         instance = self.instances[entry.fields["problem"]]
         if isinstance(instance, Exception):
             return Judged(failure=f"{entry.fields['problem']} cannot be prepared: {instance}")
@@ -81,10 +102,16 @@ class Sitting:
 
 
 @pytest.fixture(scope="module")
-def sitting(pool: Pool, device: str) -> Sitting:
+def log(request: pytest.FixtureRequest) -> Path | None:
+    found: Path | None = request.config.getoption("--judged", None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sitting(pool: Pool, device: str, log: Path | None) -> Sitting:
     entries = [entry for entry in (*HONEST, *EXPLOITS) if entry.runs_on(device) and "alone" not in entry.fields]
     entries.sort(key=lambda entry: not entry.timed_on(device))  # the long ones first
-    made = Sitting(device, pool)
+    made = Sitting(device, pool, log)
     made.judge_all(entries)
     return made
 
@@ -128,10 +155,10 @@ ALONE = [pytest.param(entry, id=entry.name) for entry in EXPLOITS if "alone" in 
 
 
 @pytest.fixture(scope="module")
-def lone(device: str) -> Iterator[Sitting]:
+def lone(device: str, log: Path | None) -> Iterator[Sitting]:
     """A pool for what may not be judged beside others, one at a time. It starts with the first question."""
     with Pool(device, parallel=1) as pool:
-        yield Sitting(device, pool)
+        yield Sitting(device, pool, log)
 
 
 @pytest.mark.parametrize("entry", ALONE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -42,9 +42,11 @@ class Nursery:
         return bool(self.workers)
 
 
-def made_exclusive(monkeypatch: pytest.MonkeyPatch, busy: Any, *workers: Worker) -> Exclusive:
+def made_exclusive(
+    monkeypatch: pytest.MonkeyPatch, busy: Any, *workers: Worker, settle: Callable[[], object] = lambda: True
+) -> Exclusive:
     monkeypatch.setattr(exclusive, "wait_idle", lambda device, limit_s: True)
-    made = Exclusive("cuda:0", Turns(), Nursery(*workers), lambda: None)  # type: ignore[arg-type]
+    made = Exclusive("cuda:0", Turns(), Nursery(*workers), lambda: None, settle)  # type: ignore[arg-type]
     monkeypatch.setattr(exclusive, "wait_idle", lambda device, limit_s: not busy())
     return made
 
@@ -67,6 +69,18 @@ def test_what_another_candidate_left_running_ends_all_of_them_and_no_check(monke
     assert not other.alive and not made.shared
     with made.alone(), made.still():
         pass
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_memory_is_fast_again_before_a_baseline_runs(monkeypatch: pytest.MonkeyPatch, shared: bool):
+    """Where others use the GPU nobody would wait for them."""
+    settled: list[int] = []
+    made = made_exclusive(monkeypatch, lambda: False, settle=lambda: settled.append(1))
+    made.shared = shared
+    with made.still():
+        assert not settled
+    with made.quiet():
+        assert settled == [1] * (not shared)
 
 
 def test_where_no_candidate_lives_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch):

@@ -95,7 +95,8 @@ def test_a_ratio_for_which_memory_was_short_is_not_kept(tmp_path: Path):
 def test_the_worker_that_computes_nothing_is_made_while_nobody_is_timed(monkeypatch: pytest.MonkeyPatch):
     """Whoever makes a context meanwhile would be seen in the time."""
     turns, made = Turns(), threading.Event()
-    timing: Any = SimpleNamespace(empties=SimpleNamespace(start=made.set), alone=turns.alone)
+    only = SimpleNamespace(alone=turns.alone)
+    timing: Any = SimpleNamespace(empties=SimpleNamespace(start=made.set), exclusive=only)
     timing.screen = lambda *_: SimpleNamespace(time_ms=1.0)
     monkeypatch.setattr(baselines, "sitting_of", lambda *_: SimpleNamespace(close=lambda: None))
     commons: Any = SimpleNamespace(arena=lambda: None)

@@ -72,7 +72,7 @@ def test_where_memory_is_short_nothing_waits_to_be_compared_at_the_second_try(
     bench = CudaBench.__new__(CudaBench)
     bench.index, held = 0, Held(8 * GIB)
     bench.timing = SimpleNamespace(held=held, empties=None)  # type: ignore[assignment]
-    bench.exclusive = SimpleNamespace(still=None)  # type: ignore[assignment]
+    bench.exclusive = SimpleNamespace(quiet=None)  # type: ignore[assignment]
     base = Eager.__new__(Eager)
     base.seat = SimpleNamespace(to_come=3 * GIB)  # type: ignore[assignment]
     forgotten: list[bool] = []
@@ -115,7 +115,7 @@ def test_who_is_overestimated_again_and_again_is_not_timed(monkeypatch: pytest.M
     bench = CudaBench.__new__(CudaBench)
     bench.index, held = 0, Held(8 * GIB)
     bench.timing = SimpleNamespace(held=held, empties=None)  # type: ignore[assignment]
-    bench.exclusive = SimpleNamespace(still=None)  # type: ignore[assignment]
+    bench.exclusive = SimpleNamespace(quiet=None)  # type: ignore[assignment]
     with pytest.raises(Rejected, match="three times over"):
         request: Any = SimpleNamespace(timeout_s=1.0, tolerance=None)
         bench._confirm(SimpleNamespace(), 1.0, "none", Pending(held), request)  # type: ignore[arg-type]

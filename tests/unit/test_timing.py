@@ -145,5 +145,29 @@ def test_what_a_baseline_computes_is_not_held_against_itself(monkeypatch: pytest
 
     monkeypatch.setattr(screening._Loop, "run", run)
     sitting: Any = SimpleNamespace(trusted=trusted)
-    screening.screen(sitting, 1 << 20, 0.0, 40, None)
+    screening.screen(sitting, 1 << 20, 0.0, 40, None, lambda: None)
     assert seen == [False] * 3 + [not trusted] * 4
+
+
+def test_memory_is_fast_again_before_each_screened_round(monkeypatch: pytest.MonkeyPatch):
+    """A large case makes the judge give memory back, which the driver then clears beside whatever runs."""
+    did: list[str] = []
+
+    class Worker:
+        wall_s = 0.001
+
+        def ask(self, verb: str, *_: object) -> dict[str, object]:
+            did.append(verb)
+            return {"claims": [0.1] * 10}
+
+    sitting: Any = SimpleNamespace(
+        trusted=True,
+        timeout_s=1.0,
+        worker=Worker(),
+        current=lambda number: SimpleNamespace(packed=b""),
+        place=lambda case: did.append("place") or ([], []),
+        wanted=lambda case, outputs: [],
+    )
+    monkeypatch.setattr(screening, "_WARM_CALLS", 10)
+    screening.screen(sitting, 1 << 20, 0.0, 40, None, lambda: did.append("settle"))
+    assert did == ["place", "arm", "settle", "go", "deliver"] * 7

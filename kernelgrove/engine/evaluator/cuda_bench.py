@@ -25,6 +25,7 @@ from .checking.memory import available
 from .sittings.laps import Laps
 from .sittings.sitting import Figures, Rank, Rejected, Sitting
 from .timing import calibration
+from .timing.bandwidth import Bandwidth, copying
 from .timing.baselines import Eager, Shelf, Timing
 from .timing.compiled import Compiled, Over
 from .timing.confirming import Confirmed, confirm
@@ -93,8 +94,10 @@ class CudaBench:
         self._software = repr(sorted({**self.software(), "gpu": self.properties.name}.items()))
         self._lock = threading.Lock()
         self.nursery = nurseries.cuda
+        self.bandwidth = Bandwidth(copying(device))
         with self.tenancy.stay():
-            self.exclusive = Exclusive(device, self.turns, self.nursery, self._await_calibration)
+            before, quiet = self._await_calibration, self.bandwidth.settle
+            self.exclusive = Exclusive(device, self.turns, self.nursery, before, quiet)
         self.flush_bytes = max(2 * self.l2_bytes, _MIN_FLUSH)
         self._forks = Ranks(_FORKS)
         self.ahead = Ahead(nurseries.dry, facts)
@@ -105,7 +108,7 @@ class CudaBench:
             self.exclusive.still,
         )
         held = Held(self.properties.total_memory // _HELD)
-        self.timing = Timing(empties, held, self.flush_bytes, self._around, self.exclusive.alone, self.exclusive.still)
+        self.timing = Timing(empties, held, self.flush_bytes, self._around, self.exclusive)
         self._background = ThreadPoolExecutor(
             2 * max(2, parallel), thread_name_prefix="baseline", initializer=self.enter
         )
@@ -224,7 +227,7 @@ class CudaBench:
             of = (sitting, self.timing.empties, pending, estimate_ms, memory, request.timeout_s, besides)
             try:
                 with Seat(*of, call_ms=call_ms) as seat:
-                    return confirm(seat, seat_of_eager, request.tolerance, self.exclusive.still, anew=True)
+                    return confirm(seat, seat_of_eager, request.tolerance, self.exclusive.quiet, anew=True)
             except Overestimated as found:
                 call_ms, anew_left = found.call_ms, anew_left - 1
                 pending.drop()
@@ -281,6 +284,7 @@ class CudaBench:
                     calibration.load(worker, arena)
                     compiled.result()  # compiling would disturb whoever looks at a clock
                     with self.turns.alone(), self.nursery.frozen():
+                        self.exclusive.settle()
                         return calibration.around(worker, self.flush_bytes)
                 finally:
                     arena.close()

@@ -27,6 +27,7 @@ from ..wire.driver import CudaError
 from ..wire.protocol import ProtocolBreak
 from ..workers.handle import WorkerDied, WorkerFailed, WorkerTimeout
 from .empties import Empties
+from .exclusive import Exclusive
 from .figures import Figure
 from .pending import Held, Pending
 from .screening import glance, screen
@@ -46,13 +47,12 @@ class Timing:
     held: Held
     flush_bytes: int
     around: Callable[[], float]
-    #: The GPU for oneself: nobody else is asked anything, and no candidate but those given runs.
-    alone: Callable[..., contextlib.AbstractContextManager[None]]
-    #: No candidate runs at all, and none has left work running. Raises Rejected.
-    still: Callable[[], contextlib.AbstractContextManager[None]]
+    exclusive: Exclusive
 
     def screen(self, sitting: Sitting, request: EvaluationRequest) -> Figure:
-        return screen(sitting, self.flush_bytes, self.around(), request.samples, request.tolerance)
+        return screen(
+            sitting, self.flush_bytes, self.around(), request.samples, request.tolerance, self.exclusive.settle
+        )
 
     def glance(self, sitting: Sitting, request: EvaluationRequest) -> float:
         return glance(sitting, self.flush_bytes, self.around(), request.tolerance)
@@ -78,7 +78,7 @@ class Eager:
         try:
             with bench.turns.shared():  # it uses the GPU: not while somebody is timed
                 timing.empties.start()
-            with laps.lap("waiting"), timing.alone():
+            with laps.lap("waiting"), timing.exclusive.alone():
                 with laps.lap("screening"):
                     self.screened_ms = timing.screen(self.sitting, request).time_ms
                 with laps.lap("calibrating"):

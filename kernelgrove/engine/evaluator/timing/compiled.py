@@ -113,7 +113,7 @@ class Compiled:
             base = eager.result()
             if isinstance(base, str):
                 return Over(None, note=base)
-            with self._timing.alone():
+            with self._timing.exclusive.alone():
                 estimate = self._timing.glance(sitting, request)
                 seat = None
                 for _ in range(2 if base.seat is not None else 0):
@@ -128,7 +128,7 @@ class Compiled:
                     ratio, passing = base.screened_ms / screened_ms, base.seat is not None
                     return Over(ratio, None, "screened", _now(), passing)
                 with seat:
-                    found = confirm(seat, base.seat, request.tolerance, self._timing.still).ratio
+                    found = confirm(seat, base.seat, request.tolerance, self._timing.exclusive.quiet).ratio
                     assert found is not None
             with self._bench.turns.shared():
                 seat.pending.settle()

@@ -20,9 +20,12 @@ class Exclusive:
     """Exclusive use of *device*, whose candidates all come from *nursery*. ``shared``: whether programs use it that
     know nothing of turns."""
 
-    def __init__(self, device: str, turns: Turns, nursery: Standby, first: Callable[[], None]) -> None:
-        """*first* is what nobody can be alone before."""
+    def __init__(
+        self, device: str, turns: Turns, nursery: Standby, first: Callable[[], None], settle: Callable[[], object]
+    ) -> None:
+        """*first* is what nobody can be alone before, *settle* waits until the device's memory is fast."""
         self._device, self._turns, self._nursery, self._first = device, turns, nursery, first
+        self._settle = settle
         self.shared = not wait_idle(device, _IDLE_LIMIT_S)
 
     @contextlib.contextmanager
@@ -53,6 +56,18 @@ class Exclusive:
             if not self.shared and not wait_idle(self._device, _LEFT_OVER_S):
                 raise Restless("work of its own was still running on the GPU after forward had handed over its outputs")
             yield
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """``still``, and nothing that was freed is being cleared."""
+        with self.still():
+            self.settle()
+            yield
+
+    def settle(self) -> None:
+        """Let the driver clear what was freed. Where others use the GPU, that cannot be told from what they do."""
+        if not self.shared:
+            self._settle()
 
     def _blame(self, workers: Sequence[Worker]) -> None:
         """The GPU is busy while every candidate stands still: is it for what one of *workers* had queued?"""

@@ -6,6 +6,7 @@ Cheap, and enough to tell a slow candidate from one that may be the best. What i
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 
 from ..sittings.sitting import Sitting
 from ..wire.protocol import ProtocolBreak, Reply, finite_floats
@@ -18,10 +19,18 @@ _MOST_WARM_UPS = 8
 _SETTLED = 0.03  # three medians that agree so well end the warm-up
 
 
-def screen(sitting: Sitting, flush_bytes: int, around_ms: float, samples: int, allclose: float | None) -> Figure:
+def screen(
+    sitting: Sitting,
+    flush_bytes: int,
+    around_ms: float,
+    samples: int,
+    allclose: float | None,
+    settle: Callable[[], None],
+) -> Figure:
     """Time the sitting's candidate on inputs it has seen before, rewritten between rounds, every round's last outputs
-    checked. *samples*: calls at most. Raises Wrong, Rejected, ProtocolBreak and what a worker's end raises."""
-    loop = _Loop(sitting, flush_bytes, allclose)
+    checked. *samples*: calls at most. *settle* waits until memory is fast: what the judge gives back for a large case
+    is still being cleared. Raises Wrong, Rejected, ProtocolBreak and what a worker's end raises."""
+    loop = _Loop(sitting, flush_bytes, allclose, settle)
     estimate_ms = statistics.median(loop.warm_up()[-1].claims)
     count = repetitions(estimate_ms, around_ms, samples, _BUDGET_MS)
     each = -(-count // _ROUNDS)
@@ -36,10 +45,17 @@ def glance(sitting: Sitting, flush_bytes: int, around_ms: float, allclose: float
 
 
 class _Loop:
-    def __init__(self, sitting: Sitting, flush_bytes: int, allclose: float | None) -> None:
+    def __init__(
+        self,
+        sitting: Sitting,
+        flush_bytes: int,
+        allclose: float | None,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
         self.sitting = sitting
         self.flush_bytes = flush_bytes
         self.allclose = allclose
+        self.settle = settle
 
     def warm_up(self) -> list[Round]:
         """Run until the medians of three rounds in a row agree; the last three."""
@@ -60,6 +76,7 @@ class _Loop:
         inputs, outputs = sitting.place(case)
         fields = {"inputs": [slot.to_json() for slot in inputs], "flush_bytes": self.flush_bytes, "n": count}
         worker.ask("arm", Reply.ARMED, sitting.timeout_s, fields, [case.packed])
+        self.settle()
         worker.ask("go", Reply.TIMED, sitting.timeout_s, {})
         wall_ms = worker.wall_s * 1e3
         reply = worker.ask("deliver", Reply.DELIVERED, sitting.timeout_s, {"outputs": sitting.wanted(case, outputs)})

@@ -39,6 +39,7 @@ class FakeSeat:
         self.true = {True: true, False: released if released is not None else true}
         self.stall, self.made, self.emptied, self.rested, self.lost = True, 0, 0, False, False
         self.least_ms = math.inf
+        self.slow = False
         self.small_ms = 0.0  # what a call takes at most of which chunks should be larger
 
     def chunk(self, allclose: float | None, checked: int = 2) -> Chunk:

@@ -264,7 +264,9 @@ def test_empty_chunks_and_calls_alone_are_looked_at_as_often_as_is_needed(monkey
 
     made._empties = Slowing(lambda: None, still)  # type: ignore[arg-type,return-value]
     assert made.chunk(None).empty_ms == pytest.approx(0.6) and ran == [128] * 3, "nothing was known"
+    assert not made.slow
     assert made.chunk(None).empty_ms == pytest.approx(0.8) and ran == [128] * 4, "0.2 more than the least at most"
+    assert made.slow
     ran.clear()
     found = made.serial(None, 0.01)
     assert {chunk.cold for chunk in found} == {True, False} and ran[:3] == ["alone"] * 3

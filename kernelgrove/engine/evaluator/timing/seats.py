@@ -96,6 +96,7 @@ class Seat:
         self.case = sitting.current(0)
         self.stall = True
         self.lost = False  # whether its worker has failed
+        self.slow = False  # whether the last empty chunk took longer than is believed
         self.least_ms = math.inf  # that a call of a baseline ever took, in the middle of a chunk
         self._ahead = False  # whether, without a stalled stream, launching lies beside the GPU's work
         self._empties, self._estimate_ms, self._timeout_s = empties, estimate_ms, timeout_s
@@ -258,7 +259,9 @@ class Seat:
         stall = self.stall or self._ahead
         key, nothing = (self._how_it_lies, calls, stall, False), self._nothing()
         found = min(self._empties.chunk(*nothing, calls, stall) for _ in range(self._empties.looks(key)))
-        return self._empties.believed(found, key, EMPTY_MS)
+        believed = self._empties.believed(found, key, EMPTY_MS)
+        self.slow = found > believed
+        return believed
 
     def _nothing(self) -> tuple[Sealed, Filled]:
         """The empty worker on a ground of its own, and what it is given: as much as a candidate is, to places that lie

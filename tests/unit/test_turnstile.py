@@ -4,7 +4,6 @@ kernels that the host runs."""
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import sys
 import threading
@@ -13,9 +12,9 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from host_gpu import IMAGES, HostKernel, HostPage
 
 from kernelgrove.engine.evaluator.checking.correctness import expect
 from kernelgrove.engine.evaluator.checking.judged_reference import Case
@@ -28,53 +27,11 @@ from kernelgrove.engine.evaluator.timing.slots import Layout, Slots
 from kernelgrove.engine.evaluator.timing.turnstile import Kernels, Turnstile
 from kernelgrove.engine.evaluator.wire import page as of_page
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
-from kernelgrove.engine.evaluator.wire.kernels import Image
 from kernelgrove.engine.evaluator.wire.page import Page
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.workers.handle import WorkerFailed, WorkerTimeout
 
 CALLS = 3
-
-
-def tensor_at(address: int, count: int, dtype: torch.dtype) -> torch.Tensor:
-    raw = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(address)
-    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8)).view(dtype)
-
-
-class HostKernel:
-    """In the place of one on a GPU: it takes the same addresses."""
-
-    def __init__(self, image: Image) -> None:
-        self.launch = {"mask": self.mask, "digest": self.digest}[image.name]
-
-    def mask(self, blocks: int, stream: int, words: Any, key: Any, quarter: Any, every: Any) -> None:
-        memory = tensor_at(words.value, 4 * quarter.value, torch.int32)[:: every.value]
-        noise = torch.Generator().manual_seed(int(tensor_at(key.value, 1, torch.int64)) >> 1)
-        memory ^= torch.randint(-(2**31), 2**31 - 1, memory.shape, generator=noise, dtype=torch.int32)
-
-    def digest(self, blocks: int, stream: int, words: Any, key: Any, into: Any, count: Any, steps: Any) -> None:
-        told = [tensor_at(key.value, 1, torch.int64), tensor_at(words.value, count.value, torch.int32)]
-        text = hashlib.blake2b(b"".join(part.numpy().tobytes() for part in told), digest_size=8 * blocks).digest()
-        tensor_at(into.value, 8 * blocks, torch.uint8).copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
-
-
-IMAGES = (Image("mask", 128, 0, b""), Image("digest", 128, 0, b""))
-
-
-class HostPage(Page):
-    """Waits and writes at once what a GPU's stream waits for and writes later."""
-
-    stopped = False
-
-    def register(self) -> None:
-        self._device = self._at
-
-    def wait(self, stream: int, token: int) -> None:
-        while (self._go.value - token) & 0x80000000 and not self.stopped:
-            time.sleep(1e-4)
-
-    def say_done(self, stream: int, token: int) -> None:
-        self.give_up(token)
 
 
 class Stream:

@@ -1,0 +1,158 @@
+"""A candidate whose forward waits for its stream, timed from end to end: judge and workers for real, but for the GPU.
+
+No stream can be stalled before it, so that hosts are at work while the clock runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from host_gpu import HostArena, HostGpu
+from seats_by_hand import still
+
+from kernelgrove.engine.evaluator.checking.judged_reference import JudgedReference
+from kernelgrove.engine.evaluator.sittings.laps import Laps
+from kernelgrove.engine.evaluator.sittings.sitting import Sitting, Wrong
+from kernelgrove.engine.evaluator.timing import confirming, turnstile
+from kernelgrove.engine.evaluator.timing.confirming import confirm
+from kernelgrove.engine.evaluator.timing.empties import Empties, Key
+from kernelgrove.engine.evaluator.timing.figures import EMPTY_MS, EMPTY_SHARE, Figure
+from kernelgrove.engine.evaluator.timing.pending import Held, Pending
+from kernelgrove.engine.evaluator.timing.sealing import Empty
+from kernelgrove.engine.evaluator.timing.seats import Seat
+from kernelgrove.model import Instance
+
+PROBLEM = """
+import torch  # on the cpu, where candidates' outputs may be then
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        y = torch.relu(x)
+        return {"positive": y, "largest": y.max().item()}
+
+
+def get_inputs():
+    return [torch.randn(16, 64)]
+
+
+def get_init_inputs():
+    return []
+"""
+CANDIDATE = """
+import time
+
+import torch
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        torch.cuda.current_stream().synchronize()
+        time.sleep({call_s})
+        y = torch.relu(x)
+        return {{"positive": {positive}, "largest": {largest}}}
+"""
+LIAR = """
+elapsed_time = torch.cuda.Event.elapsed_time
+torch.cuda.Event.elapsed_time = lambda start, end: elapsed_time(start, end) / 100
+"""
+
+
+class Watched(Empties):
+    """*then* is done once it is known what a chunk takes that cannot be queued; *seen*: what each of those took, and
+    what of it was believed."""
+
+    then: Callable[[], None] = staticmethod(lambda: None)
+    seen: list[tuple[Empty, float]]
+
+    def believed_of(self, found: Empty, key: Key) -> float:
+        believed_ms = super().believed_of(found, key)
+        _, _, queued, _ = key
+        if not queued:
+            self.seen.append((found, believed_ms))
+            if len(self.seen) == 1:
+                self.then()
+        return believed_ms
+
+
+class Scene:
+    def __init__(self, gpu: HostGpu) -> None:
+        self.gpu, self.pending = gpu, Pending(Held(1 << 28))
+        self.empties = Watched(lambda: gpu.fork(empty=True), still)
+        self.empties.seen = []
+
+    def confirmed(
+        self, call_ms: float, positive: str = "y", largest: str = "y.max().item()", besides: str = ""
+    ) -> Figure:
+        """Of a candidate whose calls take *call_ms*, and a little more."""
+        reference = JudgedReference(Instance("p", "d", "full", PROBLEM, "full", PROBLEM), "cpu", "default", 1 << 28)
+        bench: Any = SimpleNamespace(device="cpu", fork=lambda *_: self.gpu.fork(), arena=HostArena.create)
+        code = CANDIDATE.format(call_s=1e-3 * call_ms, positive=positive, largest=largest) + besides
+        with Sitting(bench, reference, code, timeout_s=30.0) as sitting:
+            sitting.load(reference.case(0), "default", Laps())
+            of = (sitting, self.empties, self.pending, call_ms / 2)  # so that there are more of them in a chunk
+            with Seat(*of, memory=1 << 26, timeout_s=30.0) as seat:
+                figure = confirm(seat, None, None, still).figure
+            assert seat.stall is False, "behind a stalled stream it would wait for ever"
+        return figure
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scene]:
+    monkeypatch.setattr(confirming, "_LATER_S", ())  # nobody looks at more chunks: that takes its time
+    # On a busy machine whoever looks without a pause is kept from it when it matters; whoever sleeps is let in at once.
+    for name, value in (("_SPIN_S", 0.0), ("_PATIENCE", 0), ("_PAUSE_S", 1e-4)):
+        monkeypatch.setattr(turnstile, name, value)
+    gpu = HostGpu(monkeypatch, tmp_path)
+    made = Scene(gpu)
+    yield made
+    made.empties.close()
+    gpu.close()
+
+
+def test_an_honest_claim_is_borne_out(scene: Scene):
+    figure = scene.confirmed(8.0)
+    assert figure.claim_ms >= 8.0 and figure.time_ms == pytest.approx(figure.claim_ms, rel=0.25)
+    scene.pending.settle()
+
+
+@pytest.mark.parametrize("wrong", [{"positive": "1.01 * y"}, {"largest": "y.mean().item()"}])
+def test_a_wrong_output_of_either_kind_is_told(scene: Scene, wrong: dict[str, str]):
+    scene.confirmed(1.0, **wrong)
+    (name,) = wrong
+    with pytest.raises(Wrong, match=rf"in a timed call.*: output\['{name}'\]"):
+        scene.pending.settle()
+
+
+def test_who_claims_a_hundredth_is_held_to_either_clock(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(confirming, "_LATER_S", (0.0,))  # more chunks bear it out no better
+    figure = scene.confirmed(8.0, besides=LIAR)
+    true_ms = 100 * figure.claim_ms
+    assert true_ms >= 8.0 and figure.time_ms >= 0.8 * true_ms
+    assert figure.detail["bound_ms"] >= 0.6 * true_ms, "in chunks"
+    assert figure.detail["serial_ms"] >= 0.6 * true_ms, "and one by one"
+
+
+def test_a_host_that_became_slow_is_none_of_the_candidates_work(scene: Scene):
+    """An honest kernel was scored 28 % above its claim where hosts had once been fast."""
+    scene.gpu.dials.host_s = 0.004
+    scene.empties.then = lambda: setattr(scene.gpu.dials, "host_s", 1.8 * 0.004)
+    figure = scene.confirmed(8.0)
+    (fast, _), (slow, _) = scene.empties.seen[0], scene.empties.seen[-1]
+    assert slow.host_ms > 1.3 * fast.host_ms
+    assert figure.time_ms == pytest.approx(figure.claim_ms, rel=0.25)
+
+
+def test_of_a_gpu_that_became_slow_little_is_subtracted(scene: Scene):
+    """It may be what a stopped candidate left running there."""
+    scene.empties.then = lambda: setattr(scene.gpu.dials, "empty_waits_s", 0.04)
+    figure = scene.confirmed(8.0, besides=LIAR)
+    (first, _), *later = scene.empties.seen
+    most_ms = first.waited_ms + max(EMPTY_MS, EMPTY_SHARE * first.waited_ms)
+    for found, believed_ms in later:
+        assert found.waited_ms > 10 * most_ms
+        assert believed_ms - found.host_ms <= most_ms + 1e-6
+    assert later and figure.detail["bound_ms"] >= 0.6 * 100 * figure.claim_ms

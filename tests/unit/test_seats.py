@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -196,6 +197,24 @@ def test_an_empty_worker_that_is_stuck_is_nobodys_fault():
         patch.setattr(room, "empty_chunk", stuck)
         empties.chunk(None, None, 4, True)  # type: ignore[arg-type]
     assert closed == [True]
+
+
+def test_an_empty_worker_that_failed_is_asked_nothing_more():
+    """Its end was waited for once more, half a minute, and why it had failed was lost."""
+    asked: list[object] = []
+    worker: Any = SimpleNamespace(close=lambda: None)
+    idle: Any = SimpleNamespace(worker=worker, leave=lambda: asked.append(idle))
+    empties = Empties(lambda: worker, still)
+    empties.start()
+    empties.leave(idle)
+    assert asked == [idle]
+    with pytest.raises(Again, match="it was stuck"), empties._sound():
+        raise Stuck
+    empties.leave(idle)
+    empties.start()  # another one, which may be made meanwhile
+    empties._worker = SimpleNamespace(close=lambda: None)  # type: ignore[assignment]
+    empties.leave(idle)
+    assert asked == [idle]
 
 
 def test_no_more_is_subtracted_than_a_little_over_the_least_that_was_seen():

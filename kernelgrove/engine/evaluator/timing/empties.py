@@ -97,9 +97,10 @@ class Empties:
         return self._least.setdefault((of, lies, calls == 0, *how), {})  # a call alone is another thing
 
     def leave(self, idle: Sealed | None) -> None:
-        """*idle* (None: it never came so far) is through with the ground of its."""
+        """*idle* (None: it never came so far) is through with the ground of its. Where it has failed nothing is said to
+        it: whoever asks one that is closed waits for half a minute, and why it failed would be lost."""
         try:
-            if idle is not None:
+            if idle is not None and idle.worker is self._worker:
                 with self._sound():
                     idle.leave()
         finally:

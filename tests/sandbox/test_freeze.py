@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
+from kernelgrove.engine.evaluator.sandbox import processes
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
@@ -185,3 +188,15 @@ def test_standing_still_does_not_count_against_a_limit(bench: CpuBench, worker: 
 def test_a_limit_holds_all_the_same(bench: CpuBench, worker: Worker):
     with pytest.raises(WorkerTimeout):
         load(worker, SLOW.replace(b"0.6", b"60"), limit_s=0.3)
+
+
+def test_a_thread_that_is_killed_while_it_is_looked_at_did_not_go_on(monkeypatch: pytest.MonkeyPatch):
+    """Between two looks, at its state and at its time, it had all the time that its end took."""
+    me, task = os.getpid(), str(threading.get_native_id())
+    monkeypatch.setattr(processes, "_tasks", lambda pid: [task])
+    monkeypatch.setattr(processes, "_below", lambda roots: set())
+    looks = iter([False, True])
+    monkeypatch.setattr(processes, "_stat", lambda *_: SimpleNamespace(state="S", exiting=next(looks)))
+    assert processes.thread_ns([me]) == {}
+    monkeypatch.setattr(processes, "_stat", lambda *_: SimpleNamespace(state="S", exiting=False))
+    assert processes.thread_ns([me]).keys() == {(me, int(task))}

@@ -203,7 +203,10 @@ def thread_ns(roots: Collection[int], stopped: bool = False) -> dict[tuple[int, 
             stat = _stat(pid, task)
             if stat is not None and not stat.exiting and (stat.state in "Tt" or not stopped):
                 with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{task}/schedstat") as file:
-                    found[pid, int(task)] = int(file.read().split()[0])
+                    taken_ns = int(file.read().split()[0])
+                    stat = _stat(pid, task)  # killed since, it had time for its end, which is no time of its own
+                    if stat is not None and not stat.exiting:
+                        found[pid, int(task)] = taken_ns
     return found
 
 

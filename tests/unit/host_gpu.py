@@ -21,7 +21,6 @@ import pytest
 import torch
 
 from kernelgrove.engine.evaluator.inside import chunks as of_chunks
-from kernelgrove.engine.evaluator.inside import handover
 from kernelgrove.engine.evaluator.inside import turnstile as of_worker
 from kernelgrove.engine.evaluator.inside import worker as inside
 from kernelgrove.engine.evaluator.sandbox import syscalls
@@ -133,12 +132,11 @@ class HostArena(CpuArena):
 
 
 class Dials(ctypes.Structure):
-    """Set by the test, read by all workers at once: seconds more that the host takes to hand a call's outputs over, and
-    that the worker which computes nothing waits for its GPU."""
+    """Set by the test, read by all workers at once: seconds more that the one which computes nothing waits for its
+    GPU."""
 
-    _fields_ = (("host_s", ctypes.c_double), ("empty_waits_s", ctypes.c_double))
+    _fields_ = (("empty_waits_s", ctypes.c_double),)
 
-    host_s: float
     empty_waits_s: float
 
 
@@ -150,17 +148,12 @@ class HostGpu:
         self.dials = Dials.from_buffer(mmap.mmap(-1, ctypes.sizeof(Dials)))
         self._folder, self._ended = folder, dict[int, bool]()
         self._empty = False  # in a worker: whether it computes nothing
-        stream, copy = HostArena.stream, handover.copy
+        stream = HostArena.stream
 
         def synchronize() -> None:
             stream.synchronize()
             time.sleep(self.dials.empty_waits_s if self._empty else 0.0)
 
-        def slowly(leaves: Any, targets: Any) -> None:
-            copy(leaves, targets)
-            time.sleep(self.dials.host_s)
-
-        patch.setattr(handover, "copy", slowly)
         patch.setattr(torch.cuda, "synchronize", synchronize)
         patch.setattr(torch.cuda, "current_stream", lambda: stream)
         patch.setattr(torch.cuda, "Event", HostEvent)

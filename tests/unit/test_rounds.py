@@ -117,38 +117,6 @@ def twice(x: torch.Tensor, places: list[torch.Tensor]) -> None:
     places[0].copy_(2 * x)
 
 
-@pytest.mark.parametrize(("stall", "wall_ms", "host_ms"), [(True, 25.0, 3.0), (False, 30.0, 8.0)])
-def test_of_an_empty_chunk_what_hosts_took_is_told_apart(
-    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, stall: bool, wall_ms: float, host_ms: float
-):
-    """The judge waits 5 ms for the GPU whenever it does; the worker is through 20 ms after it was let go, waited in the
-    last 12 of these (behind a stalled stream: ever since it was queued), and takes 3 ms to say so."""
-    now, through = [100.0], [0.0]
-
-    def took(seconds: float) -> None:
-        now[0] += seconds
-
-    def finish(x: torch.Tensor, places: list[torch.Tensor]) -> None:
-        took(0.017 / CALLS)
-        through[0] = now[0]
-
-    made = scene("2 * x", finish)
-    answer = made.worker.answer
-
-    def answered(expected: Reply, timeout_s: float, keep: bool = False) -> dict[str, Any]:
-        found = answer(expected, timeout_s, keep)
-        took(0.003 if expected is Reply.FINISHED else 0.0)
-        return found
-
-    waited = {"launched": lambda: 99.0 if stall else through[0] - 0.012, "through": lambda: through[0]}
-    monkeypatch.setattr(made.worker, "answer", answered)
-    monkeypatch.setattr(made.worker, "ask", lambda *_: {name: told() for name, told in waited.items()})
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: took(0.005))
-    monkeypatch.setattr(sealing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    found = sealing.empty_chunk(made.sealed, made.ground.slots.unchanged(made.case.packed, CALLS), CALLS, stall)
-    assert (found.wall_ms, found.host_ms) == (pytest.approx(wall_ms), pytest.approx(host_ms))
-
-
 def test_right_outputs_are_right(scene: Callable[..., Scene]):
     made = scene("2 * x", twice)
     assert made.run() > 0

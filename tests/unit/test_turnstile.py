@@ -266,7 +266,7 @@ def test_a_stream_is_left_waiting_by_no_failure(judge: Callable[..., Judge], mon
     assert not made.worker.thread.is_alive()
 
 
-def test_each_call_says_what_is_no_tensor_before_the_next_one(monkeypatch: pytest.MonkeyPatch):
+def test_each_call_says_what_is_no_tensor_before_the_next_one():
     made, left = object.__new__(Chunks), []
     event = SimpleNamespace(record=lambda: None, elapsed_time=lambda end: 0.25)
     made._events, made._parity = [(event, event)] * 3, SimpleNamespace(before_call=lambda: None)  # type: ignore[assignment]
@@ -274,14 +274,11 @@ def test_each_call_says_what_is_no_tensor_before_the_next_one(monkeypatch: pytes
     calls = [Call(number, wanted, [outputs[number], None]) for number in range(3)]
     through: Any = SimpleNamespace(enter=lambda number: None, leave=lambda number, said: left.append((number, said)))
     loop = made._looping(lambda number: [("[0]", torch.full((2,), float(number))), ("[1]", number / 2)])
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: time.sleep(0.01))
-    made._calls, made._loop = calls, lambda: loop(calls, through)
-    began = time.perf_counter()
-    made.finish()
+    loop(calls, through)
+    made._calls = calls
     said = [[["float", "0.0"]], [["float", "0.5"]], [["float", "1.0"]]]
     found = made.claims()
     assert found["said"] == said and found["claims"] == [0.25] * 3 and found["copied"]
-    assert found["through"] - found["launched"] >= 0.01 and found["launched"] > began
     assert left == list(enumerate(said)) and outputs.tolist() == [[0, 0], [1, 1], [2, 2]]
     plain = [Call(number, wanted[:1], [outputs[number]]) for number in range(3)]
     made._looping(lambda number: [("[0]", torch.ones(2))])(plain, through)

@@ -21,7 +21,6 @@ from kernelgrove.engine.evaluator.timing.confirming import confirm
 from kernelgrove.engine.evaluator.timing.empties import Empties, Key
 from kernelgrove.engine.evaluator.timing.figures import EMPTY_MS, EMPTY_SHARE, Figure
 from kernelgrove.engine.evaluator.timing.pending import Held, Pending
-from kernelgrove.engine.evaluator.timing.sealing import Empty
 from kernelgrove.engine.evaluator.timing.seats import Seat
 from kernelgrove.model import Instance
 
@@ -63,16 +62,16 @@ torch.cuda.Event.elapsed_time = lambda start, end: elapsed_time(start, end) / 10
 
 class Watched(Empties):
     """*then* is done once it is known what a chunk takes that cannot be queued; *seen*: what each of those took, and
-    what of it was believed."""
+    what of it was believed, in ms."""
 
     then: Callable[[], None] = staticmethod(lambda: None)
-    seen: list[tuple[Empty, float]]
+    seen: list[tuple[float, float]]
 
-    def believed_of(self, found: Empty, key: Key) -> float:
-        believed_ms = super().believed_of(found, key)
-        _, _, queued, _ = key
-        if not queued:
-            self.seen.append((found, believed_ms))
+    def believed(self, found_ms: float, key: Key, most_ms: float) -> float:
+        believed_ms = super().believed(found_ms, key, most_ms)
+        _, calls, queued, _ = key
+        if calls and not queued:
+            self.seen.append((found_ms, believed_ms))
             if len(self.seen) == 1:
                 self.then()
         return believed_ms
@@ -136,23 +135,12 @@ def test_who_claims_a_hundredth_is_held_to_either_clock(scene: Scene, monkeypatc
     assert figure.detail["serial_ms"] >= 0.6 * true_ms, "and one by one"
 
 
-def test_a_host_that_became_slow_is_none_of_the_candidates_work(scene: Scene):
-    """An honest kernel was scored 28 % above its claim where hosts had once been fast."""
-    scene.gpu.dials.host_s = 0.004
-    scene.empties.then = lambda: setattr(scene.gpu.dials, "host_s", 1.8 * 0.004)
-    figure = scene.confirmed(8.0)
-    (fast, _), (slow, _) = scene.empties.seen[0], scene.empties.seen[-1]
-    assert slow.host_ms > 1.3 * fast.host_ms
-    assert figure.time_ms == pytest.approx(figure.claim_ms, rel=0.25)
-
-
 def test_of_a_gpu_that_became_slow_little_is_subtracted(scene: Scene):
     """It may be what a stopped candidate left running there."""
     scene.empties.then = lambda: setattr(scene.gpu.dials, "empty_waits_s", 0.04)
     figure = scene.confirmed(8.0, besides=LIAR)
-    (first, _), *later = scene.empties.seen
-    most_ms = first.waited_ms + max(EMPTY_MS, EMPTY_SHARE * first.waited_ms)
-    for found, believed_ms in later:
-        assert found.waited_ms > 10 * most_ms
-        assert believed_ms - found.host_ms <= most_ms + 1e-6
+    (first_ms, _), *later = scene.empties.seen
+    most_ms = first_ms + max(EMPTY_MS, EMPTY_SHARE * first_ms)
+    for found_ms, believed_ms in later:
+        assert found_ms > 30 and believed_ms <= most_ms + 1e-6
     assert later and figure.detail["bound_ms"] >= 0.6 * 100 * figure.claim_ms

@@ -7,7 +7,6 @@ stream, and stops its clock when the outputs are there (``timing/sealing.py``). 
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,7 +47,6 @@ class Chunks:
         self._report: dict[str, Any] = {}
         self._said: list[handover.Said] = []  # of each call so far, where something of it is no tensor
         self._loop: Callable[[], None] | None = None
-        self._launched = self._through = 0.0  # when all was launched, and done: seconds, by the host's monotonic clock
 
     def queue(self, plan: Mapping[str, Any], packed: bytes, forward: Callable[[Any], Any] | None) -> None:
         """Make the calls of *plan* ready. Where it says ``stall``, launch them all behind a stalled stream; where
@@ -87,18 +85,14 @@ class Chunks:
         loop, self._loop = self._loop, None
         if loop is not None:
             loop()
-        self._launched = time.perf_counter()
         torch.cuda.synchronize()
-        self._through = time.perf_counter()
 
     def claims(self) -> dict[str, Any]:
-        """What the last output was, what the events say of each call, in ms, what of its output is no tensor, and from
-        when until when this host waited for the GPU in the end."""
+        """What the last output was, what the events say of each call, in ms, and what of its output is no tensor."""
         pairs = self._events[: len(self._calls)] if self._report["copied"] else []
         claims = [round(start.elapsed_time(end), 6) for start, end in pairs]
         self._calls = []
-        waited = {"launched": self._launched, "through": self._through}
-        return {**self._report, "claims": claims, "said": self._said, **waited}
+        return {**self._report, "claims": claims, "said": self._said}
 
     def close(self) -> None:
         """Let go of its memory."""

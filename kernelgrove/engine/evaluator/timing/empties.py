@@ -12,8 +12,8 @@ from ..sittings.sitting import Again
 from ..wire.arena import CudaArena
 from ..wire.protocol import ProtocolBreak
 from ..workers.handle import Worker, WorkerDied, WorkerFailed, WorkerTimeout
-from .figures import EMPTY_HOST_SHARE, EMPTY_MS, EMPTY_SHARE
-from .sealing import Empty, Ground, Sealed, Stuck, empty_calls, empty_chunk
+from .figures import EMPTY_SHARE
+from .sealing import Ground, Sealed, Stuck, empty_calls, empty_chunk
 from .slots import Filled, Layout
 
 _KEPT = 4 << 30  # bytes of its memory between two candidates
@@ -63,7 +63,8 @@ class Empties:
         with self._sound():
             return Sealed(self._worker, ground, timeout_s)
 
-    def chunk(self, idle: Sealed, filled: Filled, calls: int, stall: bool) -> Empty:
+    def chunk(self, idle: Sealed, filled: Filled, calls: int, stall: bool) -> float:
+        """The wall clock over an empty chunk, in ms."""
         with self._sound():
             return empty_chunk(idle, filled, calls, stall)
 
@@ -76,25 +77,19 @@ class Empties:
         """How often what has *key* is to be run: the least counts where nothing is known of it yet."""
         return 1 if self._known(key) else _LOOKS
 
-    def believed_of(self, found: Empty, key: Key) -> float:
-        """What is believed of a chunk, in ms: of how long the GPU was waited for, a little over the least; of hosts at
-        work, which no work on the GPU keeps from it, what they took, up to twice the least."""
-        waited_ms = self.believed(found.waited_ms, key, EMPTY_MS)
-        return waited_ms + self.believed(found.host_ms, key, 0.0, EMPTY_HOST_SHARE, of="host")
-
-    def believed(self, found_ms: float, key: Key, most_ms: float, share: float = EMPTY_SHARE, of: str = "GPU") -> float:
-        """*found_ms*, or *most_ms* (a *share* of it, where that is more) more than the least that there can be by what
+    def believed(self, found_ms: float, key: Key, most_ms: float) -> float:
+        """*found_ms*, or *most_ms* (a share of it, where that is more) more than the least that there can be by what
         was ever found for *key* or for other numbers of calls: whoever slows this worker down would have too much
         subtracted. More calls take no less; nor do so many times more take more than as many times as much, and
-        something for what no longer fits into the L2. *of* what it is."""
-        calls, known = key[1], self._known(key, of)
+        something for what no longer fits into the L2."""
+        calls, known = key[1], self._known(key)
         least = known[calls] = min(known.get(calls, found_ms), found_ms)
         least = min(each * (1.0 if other >= calls else _STEEPER * calls / other) for other, each in known.items())
-        return min(found_ms, least + max(most_ms, share * least))
+        return min(found_ms, least + max(most_ms, EMPTY_SHARE * least))
 
-    def _known(self, key: Key, of: str = "GPU") -> dict[int, float]:
+    def _known(self, key: Key) -> dict[int, float]:
         lies, calls, *how = key
-        return self._least.setdefault((of, lies, calls == 0, *how), {})  # a call alone is another thing
+        return self._least.setdefault((lies, calls == 0, *how), {})  # a call alone is another thing
 
     def leave(self, idle: Sealed | None) -> None:
         """*idle* (None: it never came so far) is through with the ground of its. Where it has failed nothing is said to

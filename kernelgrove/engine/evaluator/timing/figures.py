@@ -31,10 +31,6 @@ SEALED_SHARE, SEALED_CHUNK_MS, SEALED_CALL_MS, SEALED_MOST = 0.02, 0.100, 0.0015
 #: this share more.
 EMPTY_MS, EMPTY_ALONE_MS, EMPTY_SHARE = 0.2, 0.02, 0.03
 
-#: Empty: and of what hosts were at work this share more than the least. Nothing on the GPU slows them down, but for a
-#: queue that is full; other work on the machine does, for seconds on end.
-EMPTY_HOST_SHARE = 1.0
-
 #: Of the claim, at most: what slow calls among others are granted.
 SKEW_MOST = 0.02
 

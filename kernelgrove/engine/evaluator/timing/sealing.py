@@ -44,26 +44,11 @@ class Stuck(Exception):
 
 @dataclass(frozen=True)
 class Timed:
-    """What came back of one chunk; when the clock was started, seconds, and how long the judge waited for the GPU."""
+    """What came back of one chunk."""
 
     reply: dict[str, Any]
     wall_ms: float
     sample: list[torch.Tensor]
-    started: float
-    waited_s: float
-
-
-@dataclass(frozen=True)
-class Empty:
-    """What a chunk of the empty worker took by the judge's clock; in *waited_ms* of it somebody waited for the GPU, in
-    the rest hosts were at work."""
-
-    wall_ms: float
-    waited_ms: float
-
-    @property
-    def host_ms(self) -> float:
-        return self.wall_ms - self.waited_ms
 
 
 class Ground:
@@ -139,19 +124,19 @@ class Sealed:
         if stall:
             self.worker.send("finish", {})  # it now waits for its stream
         torch.cuda.synchronize()
-        started, waited_s = time.perf_counter(), 0.0
+        started = time.perf_counter()
         ground.slots.complete(filled, calls)
         if stall:
             ground.release()
         else:
-            waited_s += _wait()
+            torch.cuda.synchronize()
             self.worker.send("finish", {})
         self.worker.answer(Reply.FINISHED, self.timeout_s)
         reply = self._claims() if ground.slots.layout.talks else None  # what is no tensor comes with it
         sample = ground.slots.sample(calls)
-        waited_s += _wait()
+        torch.cuda.synchronize()
         wall_ms = (time.perf_counter() - started) * 1e3
-        return Timed(reply or self._claims(), wall_ms, sample, started, waited_s)
+        return Timed(reply or self._claims(), wall_ms, sample)
 
     def _claims(self) -> dict[str, Any]:
         return self.worker.ask("claims", Reply.CLAIMED, self.timeout_s, {})
@@ -169,20 +154,10 @@ class Sealed:
             raise Stuck from late
 
 
-def _wait() -> float:
-    """For the GPU; how long, in seconds."""
-    began = time.perf_counter()
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool) -> Empty:
-    """A chunk of the empty worker, with as much to complete and to sample. *filled*: ``Slots.unchanged`` of so many
-    calls or more. What it says of its own waiting is believed: it runs nobody's code."""
-    timed = sealed.run(filled, calls, stall, {"empty": True, "waits": False, "restore": False})
-    since = max(timed.started, timed.reply["launched"])  # behind a stalled stream it waits before the clock runs
-    waited_s = timed.waited_s + max(0.0, timed.reply["through"] - since)
-    return Empty(timed.wall_ms, min(timed.wall_ms, waited_s * 1e3))
+def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool) -> float:
+    """The wall clock over a chunk of the empty worker, in ms, with as much to complete and to sample. *filled*:
+    ``Slots.unchanged`` of so many calls or more."""
+    return sealed.run(filled, calls, stall, {"empty": True, "waits": False, "restore": False}).wall_ms
 
 
 def empty_calls(sealed: Sealed, filled: Filled, cold: Sequence[bool], waits: bool) -> dict[bool, float]:

@@ -258,11 +258,10 @@ class Seat:
     def _empty_chunk(self, calls: int) -> float:
         stall = self.stall or self._ahead
         key, nothing = (self._how_it_lies, calls, stall, False), self._nothing()
-        looks = [self._empties.chunk(*nothing, calls, stall) for _ in range(self._empties.looks(key))]
-        found = min(looks, key=lambda each: each.wall_ms)
-        believed_ms = self._empties.believed_of(found, key)
-        self.slow = round(found.wall_ms - believed_ms, 6) > 0
-        return believed_ms
+        found = min(self._empties.chunk(*nothing, calls, stall) for _ in range(self._empties.looks(key)))
+        believed = self._empties.believed(found, key, EMPTY_MS)
+        self.slow = found > believed
+        return believed
 
     def _nothing(self) -> tuple[Sealed, Filled]:
         """The empty worker on a ground of its own, and what it is given: as much as a candidate is, to places that lie

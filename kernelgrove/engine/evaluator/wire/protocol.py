@@ -25,7 +25,7 @@ from enum import IntEnum
 from typing import Any
 
 #: Bumped whenever figures of two versions may not be compared; stored with every evaluation.
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 7
 
 _MAGIC = b"KGw1"
 _HEADER = struct.Struct("<4sHI")  # magic, kind, the number that the request carried

@@ -181,8 +181,6 @@ _FORMS: dict[Reply, tuple[_Fields, _Fields]] = {
             **_DELIVERY,
             "claims": _list(_number, 10_000),
             "said": _list(_list(_row(_text(_NAME), _maybe(_text(_NAME))), 64), 10_000),
-            "launched": _number,  # seconds, by the host's monotonic clock
-            "through": _number,
         },
         _NONE,
     ),

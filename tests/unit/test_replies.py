@@ -28,7 +28,7 @@ RIGHT: dict[Reply, dict[str, Any]] = {
     Reply.DELIVERED: {**DELIVERY, "claims": [0.1, 0.2]},
     Reply.SEALED: {},
     Reply.QUEUED: {},
-    Reply.FINISHED: {},
+    Reply.FINISHED: {"said": "0f" * 16},
     Reply.CLAIMED: {**DELIVERY, "claims": [], "said": [[["float", "0.5"]]]},
 }
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from ..wire.arena import CudaArena, Slot
-from ..wire.structure import flatten, unpack
+from ..wire.structure import fingerprint, flatten, unpack
 from . import handover
 from .parity import Parity, memset
 from .turnstile import Turnstile
@@ -80,12 +80,13 @@ class Chunks:
             self._turnstile.open()
         loop(self._calls, self._turnstile if singly else None)
 
-    def finish(self) -> None:
-        """Launch what is not yet launched, and wait for all of it."""
+    def finish(self) -> dict[str, Any]:
+        """Launch what is not yet launched, wait for all of it, and say what no longer changes of what will be said."""
         loop, self._loop = self._loop, None
         if loop is not None:
             loop()
         torch.cuda.synchronize()
+        return {"said": fingerprint(self._said).hex() if self._said else ""}
 
     def claims(self) -> dict[str, Any]:
         """What the last output was, what the events say of each call, in ms, and what of its output is no tensor."""

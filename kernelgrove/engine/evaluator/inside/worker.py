@@ -260,8 +260,7 @@ class Worker:
 
     def finish(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         assert self.chunks is not None
-        self.chunks.finish()
-        return {}
+        return self.chunks.finish()
 
     def claims(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         assert self.chunks is not None

@@ -18,7 +18,7 @@ from ..checking.variants import CENTRED, Variant, apply
 from ..sittings.sitting import Rejected, Sitting, Wrong
 from ..wire.arena import Spec, torch_dtype
 from ..wire.protocol import ProtocolBreak, finite_floats
-from ..wire.structure import flatten
+from ..wire.structure import fingerprint, flatten
 from .figures import Chunk
 from .pending import Pending
 from .sealing import Sealed
@@ -71,6 +71,8 @@ class Round:
     def together(self, stall: bool, empty_ms: float) -> Chunk:
         slots, timed = self.slots, self.sealed.run(self.filled, self.calls, stall, self._options)
         claims = self._claims(timed.reply)
+        if slots.layout.talks and fingerprint(self._said).hex() != timed.said:
+            raise Rejected(CHANGED)
         for number in self.watched:
             (copied,) = slots.copy_outputs(number, 1)
             # The copies themselves: whoever knows when they are taken could have right outputs there just then.

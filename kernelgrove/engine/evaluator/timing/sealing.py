@@ -6,8 +6,10 @@ A chunk of N calls, each with inputs and outputs of its own:
    with NaN;
 2. the worker queues N calls behind a stalled stream: what it computes ahead of the stream, it computes on wrong inputs;
 3. the judge starts its clock, copies the right inputs in and releases the stream, on the GPU, in that order;
-4. the worker says when its stream is through; the judge takes a secret sample of all outputs and stops its clock;
-5. the outputs must still hold that sample, and some of the calls, drawn in secret, are compared with the reference.
+4. the worker says when its stream is through, with a fingerprint of all that is no tensor; the judge takes a secret
+   sample of all outputs and stops its clock;
+5. the outputs must still hold that sample, what is no tensor must have that fingerprint, and some of the calls, drawn
+   in secret, are compared with the reference.
 
 What an *empty* worker (trusted; its outputs are ready before it is asked) took for the same chunk just before is
 subtracted.
@@ -44,11 +46,13 @@ class Stuck(Exception):
 
 @dataclass(frozen=True)
 class Timed:
-    """What came back of one chunk."""
+    """What came back of one chunk; *said*: a fingerprint of what the reply says is no tensor, from while the clock ran,
+    in hexadecimal."""
 
     reply: dict[str, Any]
     wall_ms: float
     sample: list[torch.Tensor]
+    said: str
 
 
 class Ground:
@@ -131,15 +135,12 @@ class Sealed:
         else:
             torch.cuda.synchronize()
             self.worker.send("finish", {})
-        self.worker.answer(Reply.FINISHED, self.timeout_s)
-        reply = self._claims() if ground.slots.layout.talks else None  # what is no tensor comes with it
+        said = self.worker.answer(Reply.FINISHED, self.timeout_s)["said"]
         sample = ground.slots.sample(calls)
         torch.cuda.synchronize()
         wall_ms = (time.perf_counter() - started) * 1e3
-        return Timed(reply or self._claims(), wall_ms, sample)
-
-    def _claims(self) -> dict[str, Any]:
-        return self.worker.ask("claims", Reply.CLAIMED, self.timeout_s, {})
+        reply = self.worker.ask("claims", Reply.CLAIMED, self.timeout_s, {})
+        return Timed(reply, wall_ms, sample, said)
 
     def _await_queued(self, calls: int, stall: bool) -> None:
         if not stall:

@@ -175,7 +175,7 @@ _FORMS: dict[Reply, tuple[_Fields, _Fields]] = {
     Reply.DELIVERED: ({**_DELIVERY, "claims": _list(_number, 10_000)}, _NONE),
     Reply.SEALED: (_NONE, _NONE),
     Reply.QUEUED: (_NONE, _NONE),
-    Reply.FINISHED: (_NONE, _NONE),
+    Reply.FINISHED: ({"said": _text(_NAME)}, _NONE),  # a fingerprint of what the claims say, in hexadecimal
     Reply.CLAIMED: (
         {
             **_DELIVERY,

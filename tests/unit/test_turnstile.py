@@ -21,6 +21,7 @@ from kernelgrove.engine.evaluator.checking.judged_reference import Case
 from kernelgrove.engine.evaluator.checking.values import expect_value
 from kernelgrove.engine.evaluator.inside import turnstile as of_worker
 from kernelgrove.engine.evaluator.inside.chunks import Call, Chunks
+from kernelgrove.engine.evaluator.inside.handover import forms
 from kernelgrove.engine.evaluator.inside.turnstile import Turnstile as OfWorker
 from kernelgrove.engine.evaluator.sittings.sitting import Rejected
 from kernelgrove.engine.evaluator.timing.slots import Layout, Slots
@@ -270,7 +271,7 @@ def test_each_call_says_what_is_no_tensor_before_the_next_one():
     made, left = object.__new__(Chunks), []
     event = SimpleNamespace(record=lambda: None, elapsed_time=lambda end: 0.25)
     made._events, made._parity = [(event, event)] * 3, SimpleNamespace(before_call=lambda: None)  # type: ignore[assignment]
-    outputs, wanted = torch.zeros(3, 2), [["[0]", [0, 8, [2], [1], "float32"]], ["[1]", None]]
+    outputs, wanted = torch.zeros(3, 2), forms([["[0]", [0, 8, [2], [1], "float32"]], ["[1]", None]])
     calls = [Call(number, wanted, [outputs[number], None]) for number in range(3)]
     through: Any = SimpleNamespace(enter=lambda number: None, leave=lambda number, said: left.append((number, said)))
     loop = made._looping(lambda number: [("[0]", torch.full((2,), float(number))), ("[1]", number / 2)])

@@ -26,7 +26,7 @@ class Call:
     """One call: its arguments, what is wanted of it, and where its outputs go."""
 
     inputs: Any
-    wanted: list[Any]
+    wanted: handover.Forms
     targets: list[torch.Tensor | None]
 
 
@@ -103,11 +103,11 @@ class Chunks:
     def _planned(self, plan: Mapping[str, Any], packed: bytes) -> list[Call]:
         inputs = [Slot.from_json(slot) for slot in plan["inputs"]]
         outputs = [(path, Slot.from_json(slot) if slot is not None else None) for path, slot in plan["outputs"]]
+        wanted = handover.forms([[path, slot.to_json() if slot is not None else None] for path, slot in outputs])
         calls, at = [], 0
         for number, length in enumerate(plan["packed"]):
             move = number * plan["stride"]
             tensors = [self.arena.view(slot.moved(move)) for slot in inputs]
-            wanted = [[path, slot.to_json() if slot is not None else None] for path, slot in outputs]
             targets = [self.arena.view(slot.moved(move)) if slot is not None else None for _, slot in outputs]
             calls.append(Call(unpack(packed[at : at + length], tensors), wanted, targets))
             at += length
@@ -158,7 +158,7 @@ def _idle(call: Call, waits: bool) -> Callable[[Any], handover.Leaves]:
     """What computes nothing: its outputs are there before it is asked. *waits*: it waits for its stream meanwhile."""
     pairs = zip(call.wanted, call.targets, strict=True)
     # A number takes as long to tell as a candidate's does.
-    ready = [(path, 1 / 3 if target is None else torch.empty_like(target)) for (path, _), target in pairs]
+    ready = [(path, 1 / 3 if target is None else torch.empty_like(target)) for (path, *_), target in pairs]
 
     def leaves_of(inputs: Any) -> handover.Leaves:
         if waits:

@@ -10,9 +10,11 @@ import torch
 from ..wire.arena import torch_dtype
 from ..wire.structure import DESCRIBED, described, label
 
-#: The leaves of an output with their paths (``structure.flatten``), and what the judge wants: path and slot of each.
+#: The leaves of an output with their paths (``structure.flatten``); what the judge wants: path and slot of each; and
+#: what that means: path of each, and shape and dtype of those that are tensors.
 Leaves = Sequence[tuple[str, Any]]
 Wanted = Sequence[Any]
+Forms = Sequence[tuple[str, tuple[int, ...] | None, torch.dtype | None]]
 #: Kind and value (``structure.described``) of each leaf of a call's output that is no tensor.
 Said = list[list[str | None]]
 
@@ -29,26 +31,38 @@ def describe(leaves: Leaves) -> list[list[Any]]:
     return found
 
 
-def fits(leaves: Leaves, wanted: Wanted) -> bool:
-    """Whether number, paths, shapes and dtypes are as wanted."""
-    if len(leaves) != len(wanted):
-        return False
-    for (path, leaf), (wanted_path, slot) in zip(leaves, wanted, strict=True):
-        if path != wanted_path or isinstance(leaf, torch.Tensor) != (slot is not None):
-            return False
-        if slot is not None:
+def forms(wanted: Wanted) -> Forms:
+    found: list[tuple[str, tuple[int, ...] | None, torch.dtype | None]] = []
+    for path, slot in wanted:
+        if slot is None:
+            found.append((path, None, None))
+        else:
             _offset, _bytes, shape, _strides, dtype = slot
-            if list(leaf.shape) != shape or leaf.dtype != torch_dtype(dtype):
-                return False
+            found.append((path, tuple(shape), torch_dtype(dtype)))
+    return found
+
+
+# These three are at work between timed calls, where the judge's clock sees the host of a forward that waits: what can
+# be made ready is, and nothing is done twice.
+
+
+def fits(leaves: Leaves, forms: Forms) -> bool:
+    """Whether number, paths, shapes and dtypes are as wanted."""
+    if len(leaves) != len(forms):
+        return False
+    for (path, leaf), (wanted_path, shape, dtype) in zip(leaves, forms, strict=True):
+        if path != wanted_path or isinstance(leaf, torch.Tensor) != (shape is not None):
+            return False
+        if shape is not None and (leaf.shape != shape or leaf.dtype != dtype):
+            return False
     return True
 
 
 def copy(leaves: Leaves, targets: Sequence[torch.Tensor | None]) -> None:
     """Copy leaves that fit into their places, in the current stream."""
-    with torch.no_grad():
-        for (_path, leaf), target in zip(leaves, targets, strict=True):
-            if target is not None:
-                target.copy_(leaf.detach())
+    for (_path, leaf), target in zip(leaves, targets, strict=True):
+        if target is not None:
+            target.copy_(leaf.detach() if leaf.requires_grad else leaf)
 
 
 def said(leaves: Leaves, targets: Sequence[torch.Tensor | None]) -> Said:

@@ -222,7 +222,7 @@ class Worker:
 
     def _deliver(self, leaves: list[tuple[str, Any]], wanted: Sequence[Any]) -> dict[str, Any]:
         """Say what came out; copy it into the judge's slots if paths, shapes and dtypes are as *wanted*."""
-        fitting = handover.fits(leaves, wanted)
+        fitting = handover.fits(leaves, handover.forms(wanted))
         if fitting:
             handover.copy(leaves, [self._view(slot) if slot is not None else None for _, slot in wanted])
             self._synchronise()

@@ -13,6 +13,7 @@ from typing import Any
 #: Leaves of an output that a worker describes, and characters of a path or value in such a description.
 DESCRIBED = 64
 _LONGEST = 100
+_SHORT = 1 << 63  # below which an integer needs no ``label``
 FINGERPRINT = 16  # bytes
 
 
@@ -37,6 +38,8 @@ def described(leaf: Any) -> tuple[str, str | None]:
     or None. Other libraries' numbers are as Python's."""
     if type(leaf) is float:  # first, and without asking abstract classes: this is done between timed calls
         return "float", repr(leaf)
+    if type(leaf) is int and -_SHORT < leaf < _SHORT:
+        return "int", repr(leaf)
     if leaf is None or isinstance(leaf, bool):
         return type(leaf).__name__, repr(leaf)
     if isinstance(leaf, numbers.Integral):
@@ -52,8 +55,9 @@ def described(leaf: Any) -> tuple[str, str | None]:
     return type(leaf).__name__, None
 
 
-def fingerprint(said: Sequence[Sequence[str | None]]) -> bytes:
-    """Of kinds and values as ``described`` gives them, before a message or after: FINGERPRINT bytes."""
+def fingerprint(said: Sequence[Sequence[Any]]) -> bytes:
+    """Of kinds and values as ``described`` gives them, of one call or of many, before a message or after: FINGERPRINT
+    bytes."""
     return hashlib.blake2b(json.dumps(said).encode(), digest_size=FINGERPRINT).digest()
 
 

@@ -84,7 +84,8 @@ def seat(
             self.calls, self.checked, self.alone = calls, checked, singly
             assert singly or rehearsed is not made.stall
 
-        def together(self, stall: bool, empty_ms: float) -> Chunk:
+        def together(self, stall: bool, empty_ms: float, core: int | None) -> Chunk:
+            assert core == (None if stall or made._ahead else 5), "a host that is seen is where the empty worker's was"
             tried.append((self.calls, stall))
             if stall and self.calls > fits:
                 raise Stuck
@@ -109,11 +110,13 @@ def seat(
         alone=lambda *_, waits: dict.fromkeys((False, True), 0.05 if waits else 0.01),
         believed=lambda ms, *_: ms,
         looks=lambda key: 1,
+        core=lambda: 5,
     )
     made._empties, made._estimate_ms, made._timeout_s, made._alone = empties, estimate_ms, 1.0, 8
     layout = SimpleNamespace(stride=512, size=lambda calls: 512 * calls)
     made._few, made._ground = 8, SimpleNamespace(slots=SimpleNamespace(layout=layout))  # type: ignore[assignment]
     made._sealed = SimpleNamespace(turnstile=SimpleNamespace(waited=False))  # type: ignore[assignment]
+    made.slow, made._core = False, None
     made._stuck, made._kept, made._idle, made._empty, made._hasty = 0, None, None, None, 0
     made._how_it_lies, made._cold_too, made._singles, made.device = "", False, 0, 0
     made._bounds, made._queue = (30.0, 512, 1 << 33, 256), 256

@@ -29,6 +29,7 @@ RIGHT: dict[Reply, dict[str, Any]] = {
     Reply.SEALED: {},
     Reply.QUEUED: {},
     Reply.FINISHED: {"said": "0f" * 16},
+    Reply.PACED: {"pace": [0.2, None]},
     Reply.CLAIMED: {**DELIVERY, "claims": [], "said": [[["float", "0.5"]]]},
 }
 

@@ -195,7 +195,7 @@ def test_an_empty_worker_that_is_stuck_is_nobodys_fault():
     empties.start()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Again, match="it was stuck"):
         patch.setattr(room, "empty_chunk", stuck)
-        empties.chunk(None, None, 4, True)  # type: ignore[arg-type]
+        empties.chunk(None, None, 4, True, None)  # type: ignore[arg-type]
     assert closed == [True]
 
 
@@ -273,7 +273,7 @@ def test_empty_chunks_and_calls_alone_are_looked_at_as_often_as_is_needed(monkey
     ran: list[object] = []
 
     class Slowing(Empties):
-        def chunk(self, idle: object, filled: object, calls: int, stall: bool) -> float:  # type: ignore[override]
+        def chunk(self, idle: object, filled: object, calls: int, stall: bool, core: object) -> float:  # type: ignore[override]
             ran.append(calls)
             return 0.6 + (0.5 if len(ran) % 3 else 0.0)
 
@@ -292,6 +292,35 @@ def test_empty_chunks_and_calls_alone_are_looked_at_as_often_as_is_needed(monkey
     assert {chunk.empty_ms for chunk in found[:8]} == {0.01} and len(ran) == 3 + len(found) // 8 - 1
     assert max(chunk.empty_ms for chunk in found) == pytest.approx(0.03)
     assert made.chunk(None).empty_ms <= 0.8
+
+
+def test_where_a_processor_has_just_become_slow_another_is_found_once(monkeypatch: pytest.MonkeyPatch):
+    real = Seat._empty_chunk
+    made, _ = seat(monkeypatch, 0.2, room=128, fits=0)
+    monkeypatch.setattr(Seat, "_empty_chunk", real)
+    takes = {1: 0.6, 2: 0.9, 3: 0.6, 4: 0.9, 5: 0.9}  # ms, by processor
+    ran: list[int | None] = []
+
+    class Uneven(Empties):
+        def core(self) -> int:
+            return min(len(ran[2:]) + 1, 5)
+
+        def chunk(self, idle: object, filled: object, calls: int, stall: bool, core: int | None) -> float:  # type: ignore[override]
+            ran.append(core)
+            return takes[core] if core else 0.9
+
+    made._empties = Uneven(lambda: None, still)  # type: ignore[arg-type,return-value]
+    made.release()
+    made.measure_empty()
+    assert ran == [1, 1, 1] and not made.slow, "nothing was known"
+    made.measure_empty()
+    assert ran[3:] == [2, 3] and made._core == 3 and not made.slow
+    made.measure_empty()
+    assert ran[5:] == [4, 5] and made._core == 5 and made.slow, "all of them may be"
+    made.stall = True
+    made.measure_empty()
+    made.measure_empty()
+    assert ran[7:] == [None] * 4 and made._core is None, "behind a stalled stream no host is seen"
 
 
 def test_a_chunk_is_too_small_where_far_more_calls_could_be_queued(monkeypatch: pytest.MonkeyPatch):

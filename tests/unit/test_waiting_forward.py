@@ -4,6 +4,8 @@ No stream can be stalled before it, so that hosts are at work while the clock ru
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +135,26 @@ def test_who_claims_a_hundredth_is_held_to_either_clock(scene: Scene, monkeypatc
     assert true_ms >= 8.0 and figure.time_ms >= 0.8 * true_ms
     assert figure.detail["bound_ms"] >= 0.6 * true_ms, "in chunks"
     assert figure.detail["serial_ms"] >= 0.6 * true_ms, "and one by one"
+
+
+def test_its_host_works_where_the_empty_workers_did(scene: Scene, tmp_path: Path):
+    """Two processors may differ by half."""
+    log, allowed = tmp_path / "cores", os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("there is no choice")
+    noted = f"""
+import os
+
+def noted(value):
+    with open({str(log)!r}, "a") as file:
+        file.write(f"{{sorted(os.sched_getaffinity(0))}}\\n")
+    return value
+"""
+    scene.confirmed(1.0, largest="noted(y.max().item())", besides=noted)
+    seen = log.read_text().splitlines()
+    alone = [line for line in seen if len(json.loads(line)) == 1]
+    assert len(alone) >= 4 * 8, "in chunks"
+    assert {line for line in seen if line not in alone} == {str(sorted(allowed))}, "elsewhere wherever"
 
 
 def test_of_a_gpu_that_became_slow_little_is_subtracted(scene: Scene):

@@ -17,6 +17,7 @@ import torch
 from ..wire.arena import CudaArena, Slot
 from ..wire.structure import fingerprint, flatten, unpack
 from . import handover
+from .pace import staying
 from .parity import Parity, memset
 from .turnstile import Turnstile
 
@@ -47,6 +48,7 @@ class Chunks:
         self._report: dict[str, Any] = {}
         self._said: list[handover.Said] = []  # of each call so far, where something of it is no tensor
         self._loop: Callable[[], None] | None = None
+        self._core: int | None = None  # where it is run
 
     def queue(self, plan: Mapping[str, Any], packed: bytes, forward: Callable[[Any], Any] | None) -> None:
         """Make the calls of *plan* ready. Where it says ``stall``, launch them all behind a stalled stream; where
@@ -72,7 +74,7 @@ class Chunks:
         self._parity.begin()
         torch.cuda.synchronize()
         if not singly and not stall:
-            self._loop = partial(loop, self._calls)
+            self._loop, self._core = partial(loop, self._calls), plan["core"]
             return
         if stall:
             self.arena.stall(torch.cuda.current_stream().cuda_stream, plan["flag"], plan["token"])
@@ -84,7 +86,8 @@ class Chunks:
         """Launch what is not yet launched, wait for all of it, and say what no longer changes of what will be said."""
         loop, self._loop = self._loop, None
         if loop is not None:
-            loop()
+            with staying(self._core):
+                loop()
         torch.cuda.synchronize()
         return {"said": fingerprint(self._said).hex() if self._said else ""}
 

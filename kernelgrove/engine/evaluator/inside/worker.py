@@ -2,8 +2,8 @@
 
 Imports only the standard library, torch, triton and its siblings, so that a bare GPU image can run it. It answers
 one request at a time (``load``, ``call``; ``arm``, ``go``, ``deliver`` to screen; ``seal``, ``queue``, ``finish``,
-``claims``, ``unseal`` under seal; ``count``, ``compile`` without a device) and decides nothing: what it says is a
-claim.
+``claims``, ``pace``, ``unseal`` under seal; ``count``, ``compile`` without a device) and decides nothing: what it says
+is a claim.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..wire.protocol import PeerGone, Reply, fitting, receive_with_fds, send_rep
 from ..wire.structure import flatten, unpack
 from . import candidate, handover, provenance
 from .chunks import Chunks
+from .pace import pace
 from .parity import Parity, memset
 from .turnstile import Turnstile
 
@@ -113,6 +114,7 @@ class Worker:
             "queue": (Reply.QUEUED, self.queue),
             "finish": (Reply.FINISHED, self.finish),
             "claims": (Reply.CLAIMED, self.claims),
+            "pace": (Reply.PACED, self.pace),
             "count": (Reply.COUNTED, self.count),
             "compile": (Reply.COMPILED, self.compile),
         }
@@ -265,6 +267,9 @@ class Worker:
     def claims(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         assert self.chunks is not None
         return self.chunks.claims()
+
+    def pace(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        return {"pace": pace(request["cores"])}
 
     # ---------------------------------------------------------------------------------- without a device
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from ..checking.judged_reference import Case
 from ..sittings.sitting import Again
 from ..wire.arena import CudaArena
-from ..wire.protocol import ProtocolBreak
+from ..wire.protocol import ProtocolBreak, Reply
 from ..workers.handle import Worker, WorkerDied, WorkerFailed, WorkerTimeout
+from .cores import Cores
 from .figures import EMPTY_SHARE
 from .sealing import Ground, Sealed, Stuck, empty_calls, empty_chunk
 from .slots import Filled, Layout
 
 _KEPT = 4 << 30  # bytes of its memory between two candidates
 _LOOKS, _STEEPER = 3, 1.5
+_PACE_S = 5.0  # in which this worker, which is alone, has looked at all processors: 10 ms
 #: Stops every candidate and sees to it that the GPU is idle.
 Still = Callable[[], contextlib.AbstractContextManager[None]]
 
@@ -36,6 +38,9 @@ class Empties:
     _arena: CudaArena | None = None
     _least: dict[tuple[str | bool, ...], dict[int, float]] = field(default_factory=dict)  # ms, by calls
     _starting: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._cores = Cores(self._pace)
 
     def start(self) -> None:
         """Have the worker made, before somebody who is alone has to wait for it."""
@@ -63,10 +68,21 @@ class Empties:
         with self._sound():
             return Sealed(self._worker, ground, timeout_s)
 
-    def chunk(self, idle: Sealed, filled: Filled, calls: int, stall: bool) -> float:
+    def core(self) -> int | None:
+        """The processor for hosts whose work the clock sees."""
+        self.start()
+        with self._sound():
+            return self._cores.fastest()
+
+    def _pace(self, cores: Sequence[int]) -> Sequence[float | None]:
+        assert self._worker is not None
+        found: list[float | None] = self._worker.ask("pace", Reply.PACED, _PACE_S, {"cores": list(cores)})["pace"]
+        return found
+
+    def chunk(self, idle: Sealed, filled: Filled, calls: int, stall: bool, core: int | None = None) -> float:
         """The wall clock over an empty chunk, in ms."""
         with self._sound():
-            return empty_chunk(idle, filled, calls, stall)
+            return empty_chunk(idle, filled, calls, stall, core)
 
     def alone(self, idle: Sealed, filled: Filled, cold: Sequence[bool], waits: bool) -> dict[bool, float]:
         """The judge's clock over an empty call that goes through alone, in ms, by whether it is a cold one."""

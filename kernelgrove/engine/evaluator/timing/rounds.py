@@ -68,8 +68,8 @@ class Round:
         """Of the inputs that it holds."""
         return sum(right.numel() * right.element_size() for right in self.filled.right)
 
-    def together(self, stall: bool, empty_ms: float) -> Chunk:
-        slots, timed = self.slots, self.sealed.run(self.filled, self.calls, stall, self._options)
+    def together(self, stall: bool, empty_ms: float, core: int | None = None) -> Chunk:
+        slots, timed = self.slots, self.sealed.run(self.filled, self.calls, stall, self._options, core)
         claims = self._claims(timed.reply)
         if slots.layout.talks and fingerprint(self._said).hex() != timed.said:
             raise Rejected(CHANGED)

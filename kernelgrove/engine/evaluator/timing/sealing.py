@@ -106,8 +106,9 @@ class Sealed:
         """In which so many calls are queued, if they can be."""
         return 0.25 + self._launch_s * calls
 
-    def run(self, filled: Filled, calls: int, stall: bool, options: dict[str, Any]) -> Timed:
-        """Have the worker run the first *calls* calls of *filled*, behind a stalled stream where *stall*.
+    def run(self, filled: Filled, calls: int, stall: bool, options: dict[str, Any], core: int | None = None) -> Timed:
+        """Have the worker run the first *calls* calls of *filled*, behind a stalled stream where *stall*; else on
+        processor *core* (None: on any).
 
         Raises Stuck (after releasing the stream) where they could not all be queued, and what a worker's end raises.
         """
@@ -120,6 +121,7 @@ class Sealed:
             "token": ground.stall(),
             "stall": stall,
             "singly": None,
+            "core": core,
             **options,
         }
         ground.slots.aim()  # what there is no memory for is found out before anybody is asked
@@ -155,10 +157,11 @@ class Sealed:
             raise Stuck from late
 
 
-def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool) -> float:
+def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool, core: int | None) -> float:
     """The wall clock over a chunk of the empty worker, in ms, with as much to complete and to sample. *filled*:
-    ``Slots.unchanged`` of so many calls or more."""
-    return sealed.run(filled, calls, stall, {"empty": True, "waits": False, "restore": False}).wall_ms
+    ``Slots.unchanged`` of so many calls or more. *core*: as in ``Sealed.run``."""
+    options = {"empty": True, "waits": False, "restore": False}
+    return sealed.run(filled, calls, stall, options, core).wall_ms
 
 
 def empty_calls(sealed: Sealed, filled: Filled, cold: Sequence[bool], waits: bool) -> dict[bool, float]:

@@ -46,7 +46,7 @@ _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _LEAST_WORK_MS = 0.5  # in a chunk: with less, what a change of context takes is all that there is to see
 _OVERESTIMATED = 4  # times what calls take: their number is chosen anew
-_TRIES = 2  # at queueing a chunk, with ever fewer calls
+_TRIES = 2  # at queueing a chunk, with ever fewer calls; and at finding a processor that stays fast
 _UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
 _SAID = 40_000  # bytes that a message has for what all calls gave that is no tensor
 _TEXT = 240  # of one text, however long it is (structure.label)
@@ -108,6 +108,7 @@ class Seat:
         self._idle: Sealed | None = None
         self._unchanged: Filled | None = None
         self.pending = pending
+        self._core: int | None = None  # where the host works if the clock sees it
         self._empty: tuple[int, bool, float] | None = None  # calls, stall, ms of the last empty chunk
         layout = Layout.of(self.case)
         if arena is not None:
@@ -200,7 +201,7 @@ class Seat:
                 of = (self._sealed, self.sitting, self.calls, checked, allclose, self.pending)
                 self._kept = Round(*of, rehearsed=not self.stall)
             try:
-                chunk = self._kept.together(self.stall, empty_ms)
+                chunk = self._kept.together(self.stall, empty_ms, self._core)
                 return chunk if self.stall else replace(chunk, least_ms=self._least_ms(empty_ms))
             except Stuck:
                 self._stuck += 1
@@ -242,11 +243,20 @@ class Seat:
         """Run an empty chunk for the next one. The candidate must be standing still. A baseline's claims are enough."""
         if self.sitting.trusted:
             return
-        self._empty = (self.calls, self.stall, self._empty_chunk(self.calls))
+        for _ in range(_TRIES):
+            self._place()
+            self._empty = (self.calls, self.stall, self._empty_chunk(self.calls))
+            if self._core is None or not self.slow:  # else its processor has just become slow
+                break
+
+    def _place(self) -> None:
+        """Choose where the host works: there where the empty worker's does."""
+        self._core = None if self.stall or self._ahead else self._empties.core()
 
     def _empty_ms(self) -> float:
         """Of the empty chunk that was run for this one, or is run now."""
         if self.sitting.trusted:
+            self._place()
             return 0.0
         if self._empty is None or self._empty[:2] != (self.calls, self.stall):
             with self._empties.still():
@@ -258,7 +268,7 @@ class Seat:
     def _empty_chunk(self, calls: int) -> float:
         stall = self.stall or self._ahead
         key, nothing = (self._how_it_lies, calls, stall, False), self._nothing()
-        found = min(self._empties.chunk(*nothing, calls, stall) for _ in range(self._empties.looks(key)))
+        found = min(self._empties.chunk(*nothing, calls, stall, self._core) for _ in range(self._empties.looks(key)))
         believed = self._empties.believed(found, key, EMPTY_MS)
         self.slow = found > believed
         return believed

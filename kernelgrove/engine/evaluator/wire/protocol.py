@@ -25,7 +25,7 @@ from enum import IntEnum
 from typing import Any
 
 #: Bumped whenever figures of two versions may not be compared; stored with every evaluation.
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 
 _MAGIC = b"KGw1"
 _HEADER = struct.Struct("<4sHI")  # magic, kind, the number that the request carried
@@ -51,6 +51,7 @@ class Reply(IntEnum):
     QUEUED = 11
     FINISHED = 12
     CLAIMED = 13
+    PACED = 14
 
 
 class ProtocolBreak(Exception):

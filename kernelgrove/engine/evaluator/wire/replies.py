@@ -176,6 +176,7 @@ _FORMS: dict[Reply, tuple[_Fields, _Fields]] = {
     Reply.SEALED: (_NONE, _NONE),
     Reply.QUEUED: (_NONE, _NONE),
     Reply.FINISHED: ({"said": _text(_NAME)}, _NONE),  # a fingerprint of what the claims say, in hexadecimal
+    Reply.PACED: ({"pace": _list(_maybe(_number), 1024)}, _NONE),  # ms
     Reply.CLAIMED: (
         {
             **_DELIVERY,

@@ -1,0 +1,54 @@
+"""How fast Python is on one processor or another, and work that stays on one.
+
+What the processor's other half does for a neighbour, who may be in another virtual machine, makes a host 1.6 times as
+slow for seconds on end (docs/benchmarks/evaluator-h200.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+
+_STEPS, _LOOKS = 1000, 3
+
+
+def pace(cores: Sequence[int]) -> list[float | None]:
+    """What the same work takes on each of *cores*, in ms; None where this process may not run."""
+    before = os.sched_getaffinity(0)
+    found: list[float | None] = []
+    try:
+        for core in cores:
+            try:
+                os.sched_setaffinity(0, {core})
+            except OSError:
+                found.append(None)
+            else:
+                found.append(min(_work_ms() for _ in range(_LOOKS)))
+    finally:
+        os.sched_setaffinity(0, before)
+    return found
+
+
+def _work_ms() -> float:
+    table = dict.fromkeys(range(64), 0)
+    began = time.perf_counter()
+    for step in range(_STEPS):
+        table[step % 64] += len(str(step))
+    return (time.perf_counter() - began) * 1e3
+
+
+@contextlib.contextmanager
+def staying(core: int | None) -> Iterator[None]:
+    """This thread, and threads that it starts inside, run on *core* alone: None, or where it may not run, wherever
+    there is room."""
+    before = os.sched_getaffinity(0)
+    if core not in before:
+        yield
+        return
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -91,7 +91,8 @@ def seat(
                 raise Stuck
             return Chunk((estimate_ms,) * self.calls, estimate_ms * self.calls + empty_ms, empty_ms)
 
-        def singly(self, cold: list[bool], stall: bool, empty_ms: dict[bool, float]) -> list[Chunk]:
+        def singly(self, cold: list[bool], stall: bool, empty_ms: dict[bool, float], core: int | None) -> list[Chunk]:
+            assert core == (None if stall else 5), "as in a chunk"
             assert self.checked == self.calls, "it would pay to leave out those that decide"
             assert self.alone, "it would pay to predict the next call's inputs"
             tried.extend([(1, stall)] * self.calls)
@@ -107,7 +108,7 @@ def seat(
     made._queued, made._ahead = room, False
     empties: Any = SimpleNamespace(
         still=still,
-        alone=lambda *_, waits: dict.fromkeys((False, True), 0.05 if waits else 0.01),
+        alone=lambda idle, filled, cold, waits, core: dict.fromkeys((False, True), 0.05 if waits else 0.01),
         believed=lambda ms, *_: ms,
         looks=lambda key: 1,
         core=lambda: 5,

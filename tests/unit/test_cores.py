@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from kernelgrove.engine.evaluator.inside.pace import pace, staying
+from kernelgrove.engine.evaluator.inside.pace import leaving, pace, staying
 from kernelgrove.engine.evaluator.timing.cores import Cores
 
 
@@ -74,3 +74,15 @@ def test_work_stays_on_one_processor_and_then_runs_wherever_there_is_room():
     for nowhere in (None, 4095):
         with staying(nowhere):
             assert os.sched_getaffinity(0) == before
+        with leaving(nowhere):
+            assert os.sched_getaffinity(0) == before
+
+
+def test_who_looks_without_a_pause_makes_room():
+    before = os.sched_getaffinity(0)
+    core = max(before)
+    with leaving(core):
+        assert os.sched_getaffinity(0) == (before - {core} or before)
+    with staying(core), leaving(core):
+        assert os.sched_getaffinity(0) == {core}, "there is nowhere else"
+    assert os.sched_getaffinity(0) == before

@@ -140,7 +140,7 @@ def test_serial_calls_go_on_where_one_is_late(monkeypatch: pytest.MonkeyPatch):
 def test_a_moment_in_which_calls_take_longer_does_not_refute_a_claim(monkeypatch: pytest.MonkeyPatch):
     made, tried = seat(monkeypatch, 0.2, room=128, fits=128)
 
-    def singly(self: object, cold: list[bool], stall: bool, empty_ms: dict[bool, float]) -> list[Chunk]:
+    def singly(self: object, cold: list[bool], stall: bool, empty_ms: dict[bool, float], core: None) -> list[Chunk]:
         slow = 0.0 if tried else 0.3
         tried.extend([(1, stall)] * 8)
         return [Chunk((0.2,), 0.2 + slow + empty_ms[False], empty_ms[False])] * 8
@@ -277,7 +277,7 @@ def test_empty_chunks_and_calls_alone_are_looked_at_as_often_as_is_needed(monkey
             ran.append(calls)
             return 0.6 + (0.5 if len(ran) % 3 else 0.0)
 
-        def alone(self, idle: object, filled: object, cold: list[bool], waits: bool) -> dict[bool, float]:  # type: ignore[override]
+        def alone(self, idle: object, filled: object, cold: list[bool], *_: object) -> dict[bool, float]:  # type: ignore[override]
             ran.append("alone")
             return {kind: 0.01 + (0.5 if len(ran) % 3 else 0.0) for kind in set(cold)}
 

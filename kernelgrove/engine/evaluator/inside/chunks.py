@@ -80,7 +80,8 @@ class Chunks:
             self.arena.stall(torch.cuda.current_stream().cuda_stream, plan["flag"], plan["token"])
         else:
             self._turnstile.open()
-        loop(self._calls, self._turnstile if singly else None)
+        with staying(plan["core"] if singly else None):
+            loop(self._calls, self._turnstile if singly else None)
 
     def finish(self) -> dict[str, Any]:
         """Launch what is not yet launched, wait for all of it, and say what no longer changes of what will be said."""

@@ -39,15 +39,25 @@ def _work_ms() -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-@contextlib.contextmanager
-def staying(core: int | None) -> Iterator[None]:
+def staying(core: int | None) -> contextlib.AbstractContextManager[None]:
     """This thread, and threads that it starts inside, run on *core* alone: None, or where it may not run, wherever
     there is room."""
+    return _within(set() if core is None else {core})
+
+
+def leaving(core: int | None) -> contextlib.AbstractContextManager[None]:
+    """This thread, and threads that it starts inside, run anywhere but on *core*: it is somebody else's, who cannot
+    make room for one that looks without a pause."""
+    return _within(os.sched_getaffinity(0) - {core})
+
+
+@contextlib.contextmanager
+def _within(cores: set[int]) -> Iterator[None]:
     before = os.sched_getaffinity(0)
-    if core not in before:
+    if not cores & before:
         yield
         return
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores & before)
     try:
         yield
     finally:

@@ -84,10 +84,12 @@ class Empties:
         with self._sound():
             return empty_chunk(idle, filled, calls, stall, core)
 
-    def alone(self, idle: Sealed, filled: Filled, cold: Sequence[bool], waits: bool) -> dict[bool, float]:
+    def alone(
+        self, idle: Sealed, filled: Filled, cold: Sequence[bool], waits: bool, core: int | None = None
+    ) -> dict[bool, float]:
         """The judge's clock over an empty call that goes through alone, in ms, by whether it is a cold one."""
         with self._sound():
-            return empty_calls(idle, filled, cold, waits)
+            return empty_calls(idle, filled, cold, waits, core)
 
     def looks(self, key: Key) -> int:
         """How often what has *key* is to be run: the least counts where nothing is known of it yet."""

@@ -82,11 +82,13 @@ class Round:
         self._are_written(timed.sample)
         return Chunk(tuple(claims), timed.wall_ms, empty_ms)
 
-    def singly(self, cold: Sequence[bool], stall: bool, empty_ms: Mapping[bool, float]) -> list[Chunk]:
+    def singly(
+        self, cold: Sequence[bool], stall: bool, empty_ms: Mapping[bool, float], core: int | None = None
+    ) -> list[Chunk]:
         """Each call as a chunk of its own. *cold*: whether its inputs are to stay cold; *stall*: whether they can be
         queued; *empty_ms*: of a call, by whether it is a cold one."""
         patience_s = self.sealed.patience_s(self.calls) if stall else 0.0
-        timed = self.sealed.turnstile.run(self.filled, cold, patience_s, self._options)
+        timed = self.sealed.turnstile.run(self.filled, cold, patience_s, self._options, core)
         claims = self._claims(timed.reply)
         self.sealed.turnstile.verify(timed)
         for number in self.watched:

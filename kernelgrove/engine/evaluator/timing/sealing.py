@@ -164,10 +164,13 @@ def empty_chunk(sealed: Sealed, filled: Filled, calls: int, stall: bool, core: i
     return sealed.run(filled, calls, stall, options, core).wall_ms
 
 
-def empty_calls(sealed: Sealed, filled: Filled, cold: Sequence[bool], waits: bool) -> dict[bool, float]:
+def empty_calls(
+    sealed: Sealed, filled: Filled, cold: Sequence[bool], waits: bool, core: int | None
+) -> dict[bool, float]:
     """The judge's clock over a call of the empty worker that goes through alone, in ms, by whether it is a cold one:
-    the median of those. *waits*: it waits for its stream in each of them, as a candidate does."""
+    the median of those. *waits*: it waits for its stream in each of them, as a candidate does. *core*: as in
+    ``Turnstile.run``."""
     options = {"empty": True, "waits": waits, "restore": False}
     patience_s = 0.0 if waits else sealed.patience_s(len(cold))
-    both = list(zip(cold, sealed.turnstile.run(filled, cold, patience_s, options).walls_ms, strict=True))
+    both = list(zip(cold, sealed.turnstile.run(filled, cold, patience_s, options, core).walls_ms, strict=True))
     return {kind: statistics.median(wall for each, wall in both if each is kind) for kind in set(cold)}

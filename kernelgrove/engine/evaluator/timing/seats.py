@@ -309,15 +309,16 @@ class Seat:
         most_ms = EMPTY_ALONE_MS if queued else EMPTY_MS
         keys = {kind: (self._how_it_lies, 0, queued, kind) for kind in set(cold)}
         with self._empties.still():
+            self._place()
             looks = range(max(map(self._empties.looks, keys.values())))
-            empty = [self._empties.alone(*self._nothing(), cold, waits=not queued) for _ in looks]
+            empty = [self._empties.alone(*self._nothing(), cold, not queued, self._core) for _ in looks]
         empty_ms = {
             kind: self._empties.believed(min(each[kind] for each in empty), key, most_ms) for kind, key in keys.items()
         }
         self._kept = None  # its memory first
         # All are compared with the reference: else it would pay to leave out those that decide.
         calls = Round(self._sealed, self.sitting, self._alone, self._alone, allclose, self.pending, singly=True)
-        found = calls.singly(cold, queued, empty_ms)
+        found = calls.singly(cold, queued, empty_ms, self._core)
         if queued and self._sealed.turnstile.waited:
             self._hasty += 1
             if self._hasty == _TRIES:  # not the host that was slow once

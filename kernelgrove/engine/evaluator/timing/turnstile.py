@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+from ..inside.pace import leaving
 from ..sittings.sitting import Rejected
 from ..wire.arena import Arena
 from ..wire.kernels import Image, Kernel
@@ -111,9 +112,17 @@ class Turnstile:
         self._digested = {"start": start, "words": size // 4, "blocks": blocks, "steps": steps}
         self._until_s = 0.0  # by the monotonic clock: when the calls that go through now have to be done
 
-    def run(self, filled: Filled, cold: Sequence[bool], patience_s: float, options: dict[str, Any]) -> Passed:
+    def run(
+        self,
+        filled: Filled,
+        cold: Sequence[bool],
+        patience_s: float,
+        options: dict[str, Any],
+        core: int | None = None,
+    ) -> Passed:
         """Have the worker run the first calls of *filled*, which need not be in their places: as many as *cold* says
         whether their inputs are to stay cold. Whatever is not queued after *patience_s* waits for its stream meanwhile.
+        *core*: the processor on which its host works, where the clock sees it (None: any).
 
         Raises what a worker's end raises. ``verify`` is next.
         """
@@ -132,13 +141,15 @@ class Turnstile:
             "packed": [len(blob) for blob in packed],
             "stall": False,
             "singly": singly,
+            "core": core,
             **options,
         }
         self.worker.send("queue", {}, [json.dumps(plan).encode(), b"".join(packed)])
         self._queued = False
         try:
             self.waited = not self._is_queued(patience_s)
-            passed = self._let_all(keys)
+            with leaving(core):
+                passed = self._let_all(keys)
             self.slots.copy_outputs(0, calls, into=outputs)  # before anybody can look for others with these digests
             torch.cuda.synchronize()
             if not self._queued:

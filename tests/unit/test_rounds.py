@@ -69,6 +69,9 @@ class Worker:
                 self.call(x, places)
         return {"said": fingerprint(self.said if self.finished is None else self.finished).hex()}
 
+    def watch(self, limit_s: float) -> None:
+        pass
+
     @property
     def _outputs(self) -> list[Any]:
         return [slot for _, slot in self.plan["outputs"] if slot is not None]

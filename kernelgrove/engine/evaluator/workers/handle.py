@@ -160,6 +160,17 @@ class Worker:
             raise WorkerFailed(**payload)
         return payload
 
+    def watch(self, limit_s: float) -> None:
+        """Look without a pause, up to *limit_s*, whether it has something to say: who sleeps meanwhile is woken late,
+        the later the longer he slept. Not where there is one processor alone: that would be taken from it."""
+        if len(os.sched_getaffinity(0)) < 2:
+            return
+        began = now = time.perf_counter()
+        until = began + min(limit_s, self.left_s)
+        while self.waiting and now < until:
+            now = time.perf_counter()
+        self.left_s -= now - began
+
     def _how_it_died(self) -> str:
         words = self._owner.exit_words(self.pid, 2.0)
         if words is None and not sandbox.is_running(self.pid):  # its nursery is killing what another left

@@ -112,6 +112,7 @@ def seat(
         believed=lambda ms, *_: ms,
         looks=lambda key: 1,
         core=lambda: 5,
+        is_fast=lambda core: True,
     )
     made._empties, made._estimate_ms, made._timeout_s, made._alone = empties, estimate_ms, 1.0, 8
     layout = SimpleNamespace(stride=512, size=lambda calls: 512 * calls)

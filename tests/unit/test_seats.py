@@ -305,6 +305,9 @@ def test_where_a_processor_has_just_become_slow_another_is_found_once(monkeypatc
         def core(self) -> int:
             return min(len(ran[2:]) + 1, 5)
 
+        def is_fast(self, core: int) -> bool:
+            raise AssertionError("nobody's host was seen")
+
         def chunk(self, idle: object, filled: object, calls: int, stall: bool, core: int | None) -> float:  # type: ignore[override]
             ran.append(core)
             return takes[core] if core else 0.9
@@ -321,6 +324,24 @@ def test_where_a_processor_has_just_become_slow_another_is_found_once(monkeypatc
     made.measure_empty()
     made.measure_empty()
     assert ran[7:] == [None] * 4 and made._core is None, "behind a stalled stream no host is seen"
+
+
+def test_a_chunk_whose_processor_became_slow_is_run_once_more(monkeypatch: pytest.MonkeyPatch):
+    """The empty worker's was fast: what it took is too little then."""
+    made, tried = seat(monkeypatch, 0.2, room=128, fits=0)
+    made.release()
+    looked: list[int] = []
+    fast = iter([True, False, False])
+    made._empties.is_fast = lambda core: (looked.append(core), next(fast))[1]  # type: ignore[method-assign,func-returns-value]
+    for runs in (1, 2, 2):
+        tried.clear()
+        made.chunk(None)
+        assert tried == [(128, False)] * runs
+    assert looked == [5] * 3, "the second one counts, whatever became of it"
+    made.sitting.trusted = True
+    made._kept = None
+    made.chunk(None)
+    assert len(looked) == 3, "a baseline's claims are enough"
 
 
 def test_a_chunk_is_too_small_where_far_more_calls_could_be_queued(monkeypatch: pytest.MonkeyPatch):

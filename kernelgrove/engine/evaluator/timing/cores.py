@@ -30,13 +30,17 @@ class Cores:
         allowed = sorted(os.sched_getaffinity(0))
         if len(allowed) < 2:
             return None
-        if self._core in allowed and self._look([self._core])[self._core] <= _SLOWER * self._least_ms:
+        if self._core in allowed and self.is_fast(self._core):
             return self._core
         found = self._look(random.sample(allowed, min(_MOST, len(allowed))))
         self._core = min(found, key=lambda core: found[core])
         if math.isinf(found[self._core]):
             self._core = None
         return self._core
+
+    def is_fast(self, core: int) -> bool:
+        """Whether work takes about as long on *core* now as the least that it ever took anywhere."""
+        return self._look([core])[core] <= _SLOWER * self._least_ms
 
     def _look(self, cores: Sequence[int]) -> dict[int, float]:
         """What the work takes on *cores*, in ms; infinite where it cannot be done."""

@@ -74,6 +74,12 @@ class Empties:
         with self._sound():
             return self._cores.fastest()
 
+    def is_fast(self, core: int) -> bool:
+        """Whether that processor is, now."""
+        self.start()
+        with self._sound():
+            return self._cores.is_fast(core)
+
     def _pace(self, cores: Sequence[int]) -> Sequence[float | None]:
         assert self._worker is not None
         found: list[float | None] = self._worker.ask("pace", Reply.PACED, _PACE_S, {"cores": list(cores)})["pace"]

@@ -46,7 +46,7 @@ _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
 _MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _LEAST_WORK_MS = 0.5  # in a chunk: with less, what a change of context takes is all that there is to see
 _OVERESTIMATED = 4  # times what calls take: their number is chosen anew
-_TRIES = 2  # at queueing a chunk, with ever fewer calls; and at finding a processor that stays fast
+_TRIES = 2  # at queueing a chunk, with ever fewer calls; and at finding a processor that is fast and stays so
 _UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
 _SAID = 40_000  # bytes that a message has for what all calls gave that is no tensor
 _TEXT = 240  # of one text, however long it is (structure.label)
@@ -192,7 +192,9 @@ class Seat:
 
     def chunk(self, allclose: float | None, checked: int = _CHECKED) -> Chunk:
         """One chunk, right after an empty one; of fewer calls where they cannot all be queued; without a stalled stream
-        where few cannot either: such a forward waits for the GPU, and is timed with its host."""
+        where few cannot either: such a forward waits for the GPU, and is timed with its host. One whose processor is
+        slow after it is run once more: the empty worker's was fast."""
+        runs = 0
         while True:
             empty_ms = self._empty_ms()
             if not self.sitting.trusted:
@@ -202,6 +204,9 @@ class Seat:
                 self._kept = Round(*of, rehearsed=not self.stall)
             try:
                 chunk = self._kept.together(self.stall, empty_ms, self._core)
+                runs += 1
+                if runs < _TRIES and self._was_slowed():
+                    continue
                 return chunk if self.stall else replace(chunk, least_ms=self._least_ms(empty_ms))
             except Stuck:
                 self._stuck += 1
@@ -209,6 +214,12 @@ class Seat:
                 self._kept = None
                 if self._stuck == _TRIES or self.calls * self._estimate_ms < _LEAST_WORK_MS:
                     self.release()
+
+    def _was_slowed(self) -> bool:
+        if self._core is None or self.sitting.trusted:
+            return False
+        with self._empties.still():
+            return not self._empties.is_fast(self._core)
 
     def _least_ms(self, empty_ms: float) -> float:
         """Of a call that is launched without a stalled stream: one launch for many of them hides in a larger chunk no

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
-from kernelgrove.engine.evaluator.sandbox import processes
+from kernelgrove.engine.evaluator.sandbox import Spent, processes
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
@@ -147,7 +148,8 @@ def test_who_has_himself_woken_is_killed(bench: CpuBench):
         counted(worker)
         with bench.interpreting.frozen():
             time.sleep(0.3)
-        assert "went on while it was to stand still" in (bench.interpreting._nursery.exit_words(worker.pid, 10.0) or "")
+        words = bench.interpreting._nursery.exit_words(worker.pid, 10.0) or ""
+        assert re.search(r"went on for [\d.e+-]+ ms while it was to stand still", words), words
 
 
 def test_who_is_killed_while_he_stands_still_did_not_go_on(bench: CpuBench):
@@ -197,6 +199,18 @@ def test_a_thread_that_is_killed_while_it_is_looked_at_did_not_go_on(monkeypatch
     monkeypatch.setattr(processes, "_below", lambda roots: set())
     looks = iter([False, True])
     monkeypatch.setattr(processes, "_stat", lambda *_: SimpleNamespace(state="S", exiting=next(looks)))
-    assert processes.thread_ns([me]) == {}
+    assert processes.threads([me]) == {}
     monkeypatch.setattr(processes, "_stat", lambda *_: SimpleNamespace(state="S", exiting=False))
-    assert processes.thread_ns([me]).keys() == {(me, int(task))}
+    (found,) = processes.threads([me]).items()
+    assert found[0] == (me, int(task)) and found[1].ns > 0 and found[1].turns > 0 and not found[1].stopped
+
+
+def test_what_a_thread_had_before_it_left_its_processor_is_no_time_since():
+    """It is called stopped a little earlier: in 4 of 12,111 stops of a busy process up to 1.05 ms came after that, and
+    honest workers were killed for it."""
+    before = Spent(ns=7_000_000, turns=40, stopped=True)
+    assert Spent(7_000_000, 40, True).since(before) == 0
+    assert Spent(11_000_000, 40, True).since(before) == 0, "added when it left"
+    assert Spent(18_000_000, 40, True).since(before) == 11_000_000, "more than there is between two ticks"
+    assert Spent(7_200_000, 41, True).since(before) == 200_000, "it was put on a processor again"
+    assert Spent(7_200_000, 40, False).since(before) == 200_000, "it runs"

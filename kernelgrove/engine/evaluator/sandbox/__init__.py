@@ -15,6 +15,7 @@ from .limits import shared_bytes
 from .paths import default_read_paths
 from .probe import probe
 from .processes import (
+    Spent,
     become_subreaper,
     children,
     descendants,
@@ -28,7 +29,7 @@ from .processes import (
     reap_orphans,
     resume,
     signal_name,
-    thread_ns,
+    threads,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Policy",
     "PrivateUser",
     "SandboxError",
+    "Spent",
     "become_subreaper",
     "children",
     "claim_user",
@@ -64,5 +66,5 @@ __all__ = [
     "shared_bytes",
     "signal_name",
     "sweep",
-    "thread_ns",
+    "threads",
 ]

@@ -1,7 +1,7 @@
 """How fast Python is on one processor or another, and work that stays on one.
 
-What the processor's other half does for a neighbour, who may be in another virtual machine, makes a host 1.6 times as
-slow for seconds on end (docs/benchmarks/evaluator-h200.md).
+What the processor's other half does for a neighbour, who may be in another virtual machine, makes a host two to three
+times as slow for seconds on end (docs/benchmarks/evaluator-h200.md).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 Pace = Callable[[Sequence[int]], Sequence[float | None]]
 
 _MOST = 16  # processors that are looked at at once
-#: Times the least that work ever took: another processor may be faster. 1.0 to 1.2 and 1.4 to 2.7 were seen.
+#: Times the least that work ever took: another processor may be faster. Mostly 1.0 to 1.3 or 1.7 to 3.1 were seen.
 _SLOWER = 1.2
 
 

@@ -38,7 +38,7 @@ SKEW_MOST = 0.02
 RESOLUTION_MS = 0.2
 
 #: Serial: calls that go through one by one. What an honest one may take longer than it claims to: at most 7 µs were
-#: seen, 4.6 µs of them over the share (docs/benchmarks/evaluator-h200.md). Where it waits for its stream, its host is
+#: seen, and 5.4 µs over the share (docs/benchmarks/evaluator-h200.md). Where it waits for its stream, its host is
 #: seen at work (57 µs more, for 22 launches).
 SERIAL_SHARE, SERIAL_MS, SERIAL_HOST_MS = 0.05, 0.01, 0.1
 

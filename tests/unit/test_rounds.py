@@ -57,6 +57,7 @@ class Worker:
         self.told_s = 0.0  # what an answer to "claims" takes
         self.said: list[Any] = [[] for _ in range(CALLS)]
         self.finished: list[Any] | None = None  # what else it says while the clock runs
+        self.watched = 0  # how often the judge looked without a pause
 
     def send(self, op: str, fields: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
         if op == "queue":
@@ -70,7 +71,7 @@ class Worker:
         return {"said": fingerprint(self.said if self.finished is None else self.finished).hex()}
 
     def watch(self, limit_s: float) -> None:
-        pass
+        self.watched += 1
 
     @property
     def _outputs(self) -> list[Any]:
@@ -183,6 +184,16 @@ def test_an_output_that_is_no_tensor_is_known_while_the_clock_runs(scene: Callab
     made.worker.finished = [[["int", "0"]]] * CALLS
     with pytest.raises(Rejected, match="outputs changed"):
         made.run()
+
+
+def test_the_end_of_a_chunk_is_looked_for_alike_in_an_empty_one(scene: Callable[..., Scene]):
+    """The empty worker is always queued beside calls that could be: whoever sleeps sees the end later. Where a host is at
+    work on a processor of its own, no other is kept busy."""
+    made = scene("2 * x", twice)
+    chunk = Round(made.sealed, made.sitting, CALLS, 2, None, made.pending)
+    for stall, core, watched in ((True, None, 1), (False, None, 2), (False, 1, 2)):
+        chunk.together(stall, 0.0, core)
+        assert made.worker.watched == watched
 
 
 def test_what_is_no_tensor_is_compared_of_each_call_that_is_looked_at(scene: Callable[..., Scene]):

@@ -140,7 +140,7 @@ class Sealed:
         else:
             torch.cuda.synchronize()
             self.worker.send("finish", {})
-        if stall:  # else hosts are at work, which are the slower the more processors are busy
+        if core is None:  # else a host is at work there, which is the slower the more processors are busy
             self.worker.watch(_SPIN_S)
         said = self.worker.answer(Reply.FINISHED, self.timeout_s)["said"]
         sample = ground.slots.sample(calls)

@@ -187,8 +187,8 @@ def test_an_output_that_is_no_tensor_is_known_while_the_clock_runs(scene: Callab
 
 
 def test_the_end_of_a_chunk_is_looked_for_alike_in_an_empty_one(scene: Callable[..., Scene]):
-    """The empty worker is always queued beside calls that could be: whoever sleeps sees the end later. Where a host is at
-    work on a processor of its own, no other is kept busy."""
+    """The empty worker is always queued beside calls that could be: whoever sleeps sees the end later. Where a host is
+    at work on a processor of its own, no other is kept busy."""
     made = scene("2 * x", twice)
     chunk = Round(made.sealed, made.sitting, CALLS, 2, None, made.pending)
     for stall, core, watched in ((True, None, 1), (False, None, 2), (False, 1, 2)):

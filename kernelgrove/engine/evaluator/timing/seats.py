@@ -9,12 +9,10 @@ from types import TracebackType
 
 import torch
 
-from ..checking.correctness import Expected
 from ..sittings.sitting import Sitting
 from ..wire.arena import CudaArena
 from ..wire.driver import CudaError
 from ..wire.protocol import ProtocolBreak
-from ..wire.structure import described
 from ..workers.handle import WorkerFailed
 from .empties import Empties
 from .figures import (
@@ -30,6 +28,7 @@ from .figures import (
 )
 from .memory import l2_bytes, trim
 from .pending import Pending
+from .room import CHUNK_BYTES, SAID_BYTES, room_of, said_bytes
 from .rounds import Round
 from .sealing import Ground, Sealed, Stuck
 from .slots import Filled, Layout
@@ -40,16 +39,12 @@ _SINGLY = (8, 16, 24)  # calls that go through one by one: as many as do, at mos
 _SINGLY_MS, _SINGLY_LEAST = 100.0, 5  # of work of such calls at once, but no fewer than so many
 _PENDING = 40  # calls of a candidate at most that wait to be compared
 _SINGLY_COPIES = 6  # of their inputs and outputs that the judge has meanwhile
-_WORKING = 10  # times what a call's take, for drawing some and for comparing them at once
 _CHECKED = 2  # calls of each chunk that are compared with the reference
 _HELD = 256 << 20  # of inputs of a baseline's chunk between two candidates
-_MEMORY = 12 << 30  # of a chunk at most: filling more costs more than it tells
 _LEAST_WORK_MS = 0.5  # in a chunk: with less, what a change of context takes is all that there is to see
 _OVERESTIMATED = 4  # times what calls take: their number is chosen anew
 _TRIES = 2  # at queueing a chunk, with ever fewer calls; and at finding a processor that is fast and stays so
 _UNQUEUED = 256  # calls of a chunk that is launched without a stalled stream
-_SAID = 40_000  # bytes that a message has for what all calls gave that is no tensor
-_TEXT = 240  # of one text, however long it is (structure.label)
 _QUEUE = 800  # launches that a stalled stream takes without blocking the host: 400 did not, 1600 did
 
 
@@ -115,17 +110,17 @@ class Seat:
             room = arena.size
         else:
             besides += min(pending.left, _PENDING * layout.stride)
-            room = _room(memory, besides, layout, 2 if sitting.trusted else 3)
+            room = room_of(memory, besides, layout, 2 if sitting.trusted else 3)
             if not sitting.trusted:  # the empty worker's ground may have some of it already
-                room = _room(memory + min(empties.kept, max(room, 0)), besides, layout, 3)
+                room = room_of(memory + min(empties.kept, max(room, 0)), besides, layout, 3)
         if layout.size(2) > room:
             raise NoRoom
         # Before every second call is a launch more (inside/parity.py); around one that goes through alone are four.
         launches = sitting.launches + 2 + len(self.case.expected)
         queue, alone = (max(1, 2 * _QUEUE // (2 * each + 1)) for each in (launches, launches + 4))
         call_ms, self._queue = call_ms or estimate_ms, queue
-        words = sum(map(_words, self.case.expected))
-        self._bounds = (AIM_MS, layout.stride, room, min(max(queue, _UNQUEUED), _SAID // max(words, 1)))
+        words = sum(map(said_bytes, self.case.expected))
+        self._bounds = (AIM_MS, layout.stride, room, min(max(queue, _UNQUEUED), SAID_BYTES // max(words, 1)))
         self._room = calls_a_chunk(call_ms, *self._bounds)
         while True:
             try:
@@ -144,7 +139,7 @@ class Seat:
                 self._room //= 2
                 self._bounds = (AIM_MS, layout.stride, layout.size(self._room + 1), self._bounds[-1])
         self.calls = self._queued = min(self._room, queue)
-        most = calls_a_chunk(call_ms, AIM_MS, layout.stride, _MEMORY, self._bounds[-1])
+        most = calls_a_chunk(call_ms, AIM_MS, layout.stride, CHUNK_BYTES, self._bounds[-1])
         self.short = min(most, queue) > 2 * self.calls  # whether, for want of memory, there are far fewer than could be
         self._few = max(_SINGLY_LEAST, min(_SINGLY[0], int(_SINGLY_MS / max(call_ms, 1e-4))))
         spare = memory - 2 * layout.size(self._room)
@@ -303,7 +298,7 @@ class Seat:
         # A chunk that fits into the L2 is not cold: the judge has just completed its inputs. Of as many calls as the
         # claim makes where there is memory: whoever seemed slower, or left little, has one that fits all the same.
         aim_ms, stride, _, queue = self._bounds
-        size = self._ground.slots.layout.size(calls_a_chunk(claim_ms, aim_ms, stride, _MEMORY, queue))
+        size = self._ground.slots.layout.size(calls_a_chunk(claim_ms, aim_ms, stride, CHUNK_BYTES, queue))
         self._cold_too = size > l2_bytes(self.device)
         for wanted in (self._few, *_SINGLY[1:]):
             while len(found) < wanted:
@@ -337,21 +332,3 @@ class Seat:
             return []
         slack_ms = SERIAL_MS if queued else SERIAL_HOST_MS
         return [replace(chunk, slack_ms=slack_ms) for chunk in found]
-
-
-def _room(memory: int, besides: int, layout: Layout, parts: int) -> int:
-    """Bytes for the places of all calls. *parts*: these, the empty worker's beside them (a baseline has none), and the
-    inputs that come to lie there. What is needed besides, and for drawing and comparing, makes room smaller, but not
-    smaller than for one call where there is any doubt that it is needed at once."""
-    wanted = (memory - besides - _WORKING * layout.stride) // parts
-    if wanted < layout.size(2) <= memory // (parts + 2):
-        wanted = layout.size(2)
-    return min(_MEMORY, wanted)
-
-
-def _words(expected: Expected) -> int:
-    """Bytes at most that a message has of it, where it is no tensor."""
-    if expected.spec is not None:
-        return 0
-    kind, shown = described(expected.value)
-    return _TEXT if kind in ("str", "bytes") else len(json.dumps([kind, shown])) + 16

@@ -78,6 +78,18 @@ def test_work_stays_on_one_processor_and_then_runs_wherever_there_is_room():
             assert os.sched_getaffinity(0) == before
 
 
+def test_where_nobody_may_choose_a_processor_work_goes_on(monkeypatch: pytest.MonkeyPatch):
+    def forbidden(pid: int, cores: set[int]) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    before, entered = sorted(os.sched_getaffinity(0)), []
+    assert pace(before) == [None] * len(before)
+    with staying(before[0]), leaving(before[0]):
+        entered.append(True)
+    assert entered and Cores(pace).fastest() is None
+
+
 def test_who_looks_without_a_pause_makes_room():
     before = os.sched_getaffinity(0)
     core = max(before)

@@ -18,16 +18,9 @@ def pace(cores: Sequence[int]) -> list[float | None]:
     """What the same work takes on each of *cores*, in ms; None where this process may not run."""
     before = os.sched_getaffinity(0)
     found: list[float | None] = []
-    try:
-        for core in cores:
-            try:
-                os.sched_setaffinity(0, {core})
-            except OSError:
-                found.append(None)
-            else:
-                found.append(min(_work_ms() for _ in range(_LOOKS)))
-    finally:
-        os.sched_setaffinity(0, before)
+    for core in cores:
+        found.append(min(_work_ms() for _ in range(_LOOKS)) if _run_on({core}) else None)
+    _run_on(before)
     return found
 
 
@@ -54,11 +47,18 @@ def leaving(core: int | None) -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def _within(cores: set[int]) -> Iterator[None]:
     before = os.sched_getaffinity(0)
-    if not cores & before:
-        yield
-        return
-    os.sched_setaffinity(0, cores & before)
+    moved = bool(cores & before) and _run_on(cores & before)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        if moved:
+            _run_on(before)
+
+
+def _run_on(cores: set[int]) -> bool:
+    """Whether this thread may: some containers let nobody choose."""
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from kernelgrove.engine.evaluator.cpu_bench import CpuBench
-from kernelgrove.engine.evaluator.sandbox import Spent, processes
+from kernelgrove.engine.evaluator.sandbox import processes
 from kernelgrove.engine.evaluator.wire.arena import CpuArena
 from kernelgrove.engine.evaluator.wire.protocol import Reply
 from kernelgrove.engine.evaluator.wire.structure import pack
@@ -199,18 +200,23 @@ def test_a_thread_that_is_killed_while_it_is_looked_at_did_not_go_on(monkeypatch
     monkeypatch.setattr(processes, "_below", lambda roots: set())
     looks = iter([False, True])
     monkeypatch.setattr(processes, "_stat", lambda *_: SimpleNamespace(state="S", exiting=next(looks)))
-    assert processes.threads([me]) == {}
+    assert processes.thread_ns([me]) == {}
     monkeypatch.setattr(processes, "_stat", lambda *_: SimpleNamespace(state="S", exiting=False))
-    (found,) = processes.threads([me]).items()
-    assert found[0] == (me, int(task)) and found[1].ns > 0 and found[1].turns > 0 and not found[1].stopped
+    assert processes.thread_ns([me]).keys() == {(me, int(task))}
 
 
-def test_what_a_thread_had_before_it_left_its_processor_is_no_time_since():
-    """It is called stopped a little earlier: in 4 of 12,111 stops of a busy process up to 1.05 ms came after that, and
-    honest workers were killed for it."""
-    before = Spent(ns=7_000_000, turns=40, stopped=True)
-    assert Spent(7_000_000, 40, True).since(before) == 0
-    assert Spent(11_000_000, 40, True).since(before) == 0, "added when it left"
-    assert Spent(18_000_000, 40, True).since(before) == 11_000_000, "more than there is between two ticks"
-    assert Spent(7_200_000, 41, True).since(before) == 200_000, "it was put on a processor again"
-    assert Spent(7_200_000, 40, False).since(before) == 200_000, "it runs"
+def test_what_a_thread_had_before_it_left_its_processor_is_no_time_since(monkeypatch: pytest.MonkeyPatch):
+    """It is called stopped a little earlier, and honest workers were killed for what was added then."""
+    looks = iter([7_000_000, 8_050_000, 8_050_000])
+    monkeypatch.setattr(processes, "thread_ns", lambda roots, stopped: {(roots[0], 1): next(looks)})
+    assert processes.settled_ns([5]) == {5: {(5, 1): 8_050_000}} and next(looks, None) is None
+
+
+def test_who_never_comes_to_rest_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    """He is found out when the others go on."""
+    looks = itertools.count()
+    monkeypatch.setattr(processes, "thread_ns", lambda roots, stopped: {(roots[0], 1): next(looks)})
+    started = time.monotonic()
+    (had,) = processes.settled_ns([5])[5].values()
+    assert had > 3 and time.monotonic() - started < 10
+    assert processes.settled_ns([]) == {}

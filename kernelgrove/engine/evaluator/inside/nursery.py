@@ -109,7 +109,7 @@ class Nursery:
         self.looked_s = 0.0  # when memory was looked at last
         self.look_s = _LOOK_S  # and how long after that it is again
         self.stepped_s = 0.0  # and those that are being killed
-        self.stopped: dict[int, dict[tuple[int, int], sandbox.Spent]] = {}  # by pid: what its threads had had then
+        self.stopped: dict[int, dict[tuple[int, int], int]] = {}  # by pid: CPU time of its threads then
         self.reasons: dict[int, str] = {}  # why a worker was killed from here, by pid
 
     def run(self) -> None:
@@ -156,7 +156,7 @@ class Nursery:
             still = True
             if message["op"] == "freeze":
                 still = sandbox.halt(roots)
-                self.stopped |= {pid: sandbox.threads([pid], stopped=True) for pid in roots} if still else {}
+                self.stopped |= sandbox.settled_ns(roots) if still else {}
             else:
                 self._was_still(roots)
                 sandbox.resume([pid for pid in roots if pid not in self.killing])
@@ -166,8 +166,8 @@ class Nursery:
         """Kill workers of which something ran since they were stopped: whoever was timed meanwhile was not alone."""
         for pid in roots:
             before = self.stopped.pop(pid, {})
-            after = sandbox.threads([pid]) if before and pid not in self.killing else {}
-            ns = max((after[thread].since(then) for thread, then in before.items() if thread in after), default=0)
+            after = sandbox.thread_ns([pid]) if before and pid not in self.killing else {}
+            ns = max((after.get(thread, 0) - then for thread, then in before.items()), default=0)
             if ns > _STILL_NS:
                 self._kill(pid, f"it went on for {ns / 1e6:.2g} ms while it was to stand still")
 

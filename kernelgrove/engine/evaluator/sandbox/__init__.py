@@ -15,7 +15,6 @@ from .limits import shared_bytes
 from .paths import default_read_paths
 from .probe import probe
 from .processes import (
-    Spent,
     become_subreaper,
     children,
     descendants,
@@ -28,8 +27,9 @@ from .processes import (
     processes_of,
     reap_orphans,
     resume,
+    settled_ns,
     signal_name,
-    threads,
+    thread_ns,
 )
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "Policy",
     "PrivateUser",
     "SandboxError",
-    "Spent",
     "become_subreaper",
     "children",
     "claim_user",
@@ -63,8 +62,9 @@ __all__ = [
     "reap_orphans",
     "remove",
     "resume",
+    "settled_ns",
     "shared_bytes",
     "signal_name",
     "sweep",
-    "threads",
+    "thread_ns",
 ]

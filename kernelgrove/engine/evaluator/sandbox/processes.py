@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from . import syscalls
 
@@ -24,8 +23,9 @@ from . import syscalls
 _HALTED = frozenset("TtZXx")
 _DEAD = frozenset("ZXx")
 _PF_EXITING = 0x4  # include/linux/sched.h
-_TICK_NS = 10_000_000  # between two ticks of the scheduler's, at most
 _PAUSE_S = 0.001
+#: Between two looks at what stopped threads have had; and in which it stays the same, or never will.
+_SETTLED_S, _SETTLED_LIMIT_S = 0.001, 0.05
 #: Stopping is given up after this long (a stopped process can be woken by one that is not), and killing begins.
 _STOP_S = 0.25
 _KILL_USER_S = 5.0
@@ -195,37 +195,36 @@ def halt(roots: Collection[int], timeout_s: float = _STOP_S) -> bool:
         time.sleep(_PAUSE_S)
 
 
-class Spent(NamedTuple):
-    """The CPU time that a thread has had, in nanoseconds, how often it was put on a processor, and whether it is
-    stopped."""
-
-    ns: int
-    turns: int
-    stopped: bool
-
-    def since(self, before: Spent) -> int:
-        """How long it went on since it was seen to be stopped, in nanoseconds. A thread is called stopped a little
-        before it leaves its processor, and what it had since the last tick is added only when it does: up to 10 ms, as
-        there are 100 to 1000 ticks a second. If it was never put on a processor again, that is no time since."""
-        ns = self.ns - before.ns
-        return 0 if self.stopped and self.turns == before.turns and ns < _TICK_NS else ns
-
-
-def threads(roots: Collection[int], stopped: bool = False) -> dict[tuple[int, int], Spent]:
-    """What each thread of *roots* and of all below has had, but those on their way out; with *stopped*, of those that
-    stand still. A process may have itself woken (a timer may send SIGCONT) and be stopped again before anybody looks:
-    this tells."""
+def thread_ns(roots: Collection[int], stopped: bool = False) -> dict[tuple[int, int], int]:
+    """The CPU time that each thread of *roots* and of all below has had, in nanoseconds, but those on their way out;
+    with *stopped*, of those that stand still. A process may have itself woken (a timer may send SIGCONT) and be stopped
+    again before anybody looks: this tells."""
     found = {}
     for pid in _below(roots) | set(roots):
         for task in _tasks(pid):
             stat = _stat(pid, task)
             if stat is not None and not stat.exiting and (stat.state in "Tt" or not stopped):
                 with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{task}/schedstat") as file:
-                    ns, _, turns = map(int, file.read().split())
+                    taken_ns = int(file.read().split()[0])
                     stat = _stat(pid, task)  # killed since, it had time for its end, which is no time of its own
                     if stat is not None and not stat.exiting:
-                        found[pid, int(task)] = Spent(ns, turns, stat.state in "Tt")
+                        found[pid, int(task)] = taken_ns
     return found
+
+
+def settled_ns(roots: Collection[int]) -> dict[int, dict[tuple[int, int], int]]:
+    """``thread_ns`` of what ``halt`` has stopped, by root, once it stays the same. A thread is called stopped a little
+    before it leaves its processor, and what it had since the last tick is added only then: of 14,219 stops of a busy
+    process on two cores in 12, after 0.06 to 0.32 ms, up to 1.06 ms of time."""
+    before: dict[int, dict[tuple[int, int], int]] = {}
+    deadline = time.monotonic() + _SETTLED_LIMIT_S
+    while True:
+        began = time.monotonic()
+        found = {root: thread_ns([root], stopped=True) for root in roots}
+        if found == before or began > deadline:
+            return found
+        before = found
+        time.sleep(max(0.0, _SETTLED_S - (time.monotonic() - began)))
 
 
 def resume(roots: Collection[int]) -> None:

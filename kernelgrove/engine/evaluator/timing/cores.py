@@ -16,8 +16,8 @@ _SLOWER = 1.2
 
 
 class Cores:
-    """A forward that waits for its GPU is timed with its host, and what an empty worker's host takes is subtracted. Two
-    processors may differ by half, and for seconds on end: so both work on one, which is among the fastest."""
+    """A forward that waits for its GPU is timed with its host, and what an empty worker's host takes is subtracted. One
+    processor may take three times what another does, for seconds on end: so both work on one that is fast."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
